@@ -1,0 +1,169 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// checkEtcd looks at the sections that name the store.
+func (c *checker) checkEtcd(root *node) {
+	v2, v3 := root.pair("etcd"), root.pair("etcd3")
+	if v2 != nil && v2.value.truthy() {
+		c.add(Notice, v2.at(), "etcd", "taken as etcd v3 (Patroni would speak protocol v2 here, whose data is separate)", "call the section etcd3 when Patroni reads this file too")
+		if v3 != nil && v3.value.truthy() {
+			c.add(Warning, v3.at(), "etcd3", "both etcd and etcd3 are configured, etcd wins", "remove one of the sections")
+		}
+	}
+	for _, p := range []*pair{v2, v3} {
+		if p == nil || !p.value.isMap() || !p.value.truthy() {
+			continue
+		}
+		if _, err := decodeEtcd(p.key, p.value); err != nil {
+			c.add(Error, p.at(), p.key, err.Error(), "write for example hosts: 192.0.2.1:2379,192.0.2.2:2379")
+		}
+	}
+}
+
+// checkBootstrap looks at the methods of cluster creation.
+func (c *checker) checkBootstrap(b *node) {
+	if !b.isMap() {
+		return
+	}
+	if !b.truthy() {
+		return
+	}
+	if b.get("dcs").isNull() {
+		c.add(Warning, b, "bootstrap", "has no section dcs", "add dcs: with the cluster's first settings (ttl, loop_wait, ...)")
+	}
+	if m := b.pair("method"); m != nil && m.value.truthy() && m.value.str() != "initdb" {
+		name := m.value.str()
+		if b.get(name, "command").isNull() {
+			c.add(Warning, m.at(), "bootstrap.method", fmt.Sprintf("there is no section bootstrap.%s with a command, so initdb is used", name), "add it, or remove method")
+		} else {
+			c.add(Notice, m.at(), "bootstrap.method", fmt.Sprintf("accepted, not yet in effect in this release: initdb is used instead of %q", name), "")
+		}
+	}
+	for _, o := range decodeOptions(b.get("initdb")) {
+		switch o.Name {
+		case "pgdata", "nosync", "pwfile", "sync-only", "version":
+			p := b.pair("initdb")
+			c.add(Error, p.at(), "bootstrap.initdb", "option "+o.Name+" is not allowed, the agent sets it", "remove it")
+		}
+	}
+}
+
+// checkTags reports pairs of tags that say the same thing twice.
+func (c *checker) checkTags(tags *node) {
+	for _, t := range [][2]string{{"nofailover", "failover_priority"}, {"nosync", "sync_priority"}} {
+		p, q := tags.pair(t[0]), tags.pair(t[1])
+		if p != nil && q != nil && !p.value.isNull() && !q.value.isNull() {
+			c.add(Warning, q.at(), "tags."+t[1], fmt.Sprintf("%s is set as well and wins", t[0]), "keep one of the two")
+		}
+	}
+}
+
+// checkLocalGUCs reports parameters that only the cluster may set.
+func (c *checker) checkLocalGUCs(pg *node) {
+	params := pg.get("parameters")
+	if !params.isMap() {
+		return
+	}
+	for i := range params.pairs {
+		p := &params.pairs[i]
+		path := joinPath("postgresql.parameters", p.key)
+		if c.derived(p, path) || !isControlled(p.key) {
+			continue
+		}
+		c.add(Warning, p.at(), path, "ignored here, because all members must agree on it", "set it with pghactl edit-config (new cluster: bootstrap.dcs.postgresql.parameters)")
+	}
+}
+
+func (c *checker) derived(p *pair, path string) bool {
+	from := derivedGUCs[strings.ToLower(p.key)]
+	if from != "" {
+		c.add(Warning, p.at(), path, "ignored, its value comes from "+from, "remove it")
+	}
+	return from != ""
+}
+
+// checkDynamicValues looks at what the schema cannot express in a /config
+// document or in bootstrap.dcs.
+func (c *checker) checkDynamicValues(doc *node, path string) {
+	if !doc.isMap() {
+		return
+	}
+	c.checkTiming(doc, path)
+	at := joinPath(path, "postgresql")
+	params := doc.get("postgresql", "parameters")
+	_, ps := controlledGUCs(params, joinPath(at, "parameters"))
+	c.problems = append(c.problems, ps...)
+	if params.isMap() {
+		for i := range params.pairs {
+			c.derived(&params.pairs[i], joinPath(at, "parameters."+params.pairs[i].key))
+		}
+	}
+	c.checkMethods(doc.get("postgresql"), at)
+}
+
+// checkMethods says which replica creation method is used.
+func (c *checker) checkMethods(pg *node, path string) {
+	for _, k := range []string{"create_replica_methods", "create_replica_method"} {
+		p := pg.pair(k)
+		if p == nil {
+			continue
+		}
+		for _, m := range p.value.strings() {
+			if m != "basebackup" {
+				c.add(Notice, p.at(), joinPath(path, k), fmt.Sprintf("method %q is accepted, not yet in effect in this release: basebackup is used", m), "")
+			}
+		}
+	}
+}
+
+var (
+	angleWord  = regexp.MustCompile(`<[A-Za-z][A-Za-z0-9]*(?:[-_ ][A-Za-z0-9]+)*>`)
+	xAddress   = regexp.MustCompile(`(?:^|[^A-Za-z0-9.])((?:[0-9]{1,3}|[xX]+)(?:\.(?:[0-9]{1,3}|[xX]+)){3}(?:/[0-9]+)?)`)
+	badPercent = regexp.MustCompile(`%([PF])`)
+)
+
+// checkPlaceholders finds text of a template that was never filled in.
+func (c *checker) checkPlaceholders(n *node, path string) {
+	if n == nil {
+		return
+	}
+	for i := range n.pairs {
+		p := &n.pairs[i]
+		sub := joinPath(path, p.key)
+		if p.value.kind == stringNode {
+			c.placeholder(p.at(), p.value.s, p.key, sub)
+		} else {
+			c.checkPlaceholders(p.value, sub)
+		}
+	}
+	for i, it := range n.items {
+		sub := fmt.Sprintf("%s[%d]", path, i)
+		if it.isScalar() && it.kind == stringNode {
+			c.placeholder(it, it.s, lastPart(path), sub)
+		} else {
+			c.checkPlaceholders(it, sub)
+		}
+	}
+}
+
+func (c *checker) placeholder(at *node, text, key, path string) {
+	if strings.Contains(key, "password") {
+		return
+	}
+	if m := angleWord.FindString(text); m != "" {
+		c.add(Warning, at, path, fmt.Sprintf("the placeholder %s was left in", m), "replace it, with its brackets, by your own value")
+	}
+	if m := xAddress.FindStringSubmatch(text); m != nil && strings.ContainsAny(m[1], "xX") {
+		c.add(Error, at, path, fmt.Sprintf("the placeholder %s was left in", m[1]), "write an address, for example 192.0.2.0/24")
+	}
+	if commandGUC.MatchString(key) {
+		if m := badPercent.FindString(text); m != "" {
+			c.add(Warning, at, path, fmt.Sprintf("PostgreSQL does not know %s", m), fmt.Sprintf("write %s", strings.ToLower(m)))
+		}
+	}
+}
