@@ -1,0 +1,119 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pgha/pgha/internal/etcdserver/etcdtest"
+)
+
+func TestJudge(t *testing.T) {
+	tests := []struct {
+		err  error
+		sent bool
+		want verdict
+	}{
+		{nil, true, done},
+		{rpctypes.ErrGRPCLeaseNotFound, true, leaseLost},
+		{rpctypes.ErrGRPCNoLeader, true, noEffect},
+		{rpctypes.ErrGRPCNoSpace, true, noEffect},
+		{rpctypes.ErrGRPCRequestTooManyRequests, true, noEffect},
+		{rpctypes.ErrGRPCTimeout, true, unknown},
+		{rpctypes.ErrGRPCTimeoutDueToLeaderFail, true, unknown},
+		{rpctypes.ErrGRPCLeaderChanged, true, unknown},
+		{rpctypes.ErrGRPCStopped, true, unknown},
+		{rpctypes.ErrGRPCInvalidAuthToken, true, reauth},
+		{rpctypes.ErrGRPCPermissionDenied, true, reauth},
+		{rpctypes.ErrGRPCAuthFailed, true, rejected},
+		{rpctypes.ErrGRPCRequestTooLarge, true, rejected},
+		{status.Error(codes.Unknown, "not a primary lessor"), true, unknown},
+		{status.Error(codes.Unavailable, "connection refused"), false, noEffect},
+		{status.Error(codes.DeadlineExceeded, "late"), true, unknown},
+		{status.Error(codes.DeadlineExceeded, "late"), false, noEffect},
+		{errStaleNode, true, noEffect},
+	}
+	for _, test := range tests {
+		if got := judge(test.err, test.sent); got != test.want {
+			t.Errorf("%v, sent %v: %d, want %d", test.err, test.sent, got, test.want)
+		}
+	}
+}
+
+func TestAttemptTimeout(t *testing.T) {
+	tests := []struct {
+		remaining  time.Duration
+		left, pass int
+		fresh      bool
+		want       time.Duration
+	}{
+		{10 * time.Second, 3, 0, false, time.Second},
+		{10 * time.Second, 3, 1, false, 2 * time.Second},
+		{time.Second, 3, 0, false, time.Second / 3},
+		{time.Second, 3, 0, true, time.Second / 2},
+		{9 * time.Second, 1, 0, false, 3 * time.Second},
+		{time.Millisecond, 5, 0, false, leastLimit},
+	}
+	for _, test := range tests {
+		got := attemptTimeout(test.remaining, test.left, test.pass, test.fresh)
+		if d := got - test.want; d < -time.Millisecond || d > time.Millisecond {
+			t.Errorf("%+v: %v", test, got)
+		}
+	}
+}
+
+func TestTermGoesBackwards(t *testing.T) {
+	var seen terms
+	h := func(cluster, term uint64) error {
+		return seen.check(&pb.ResponseHeader{ClusterId: cluster, RaftTerm: term})
+	}
+	if h(1, 5) != nil || h(1, 6) != nil || h(1, 6) != nil {
+		t.Error("rising terms refused")
+	}
+	if err := h(1, 5); !errors.Is(err, errStaleNode) {
+		t.Errorf("lower term: %v", err)
+	}
+	if h(2, 1) != nil {
+		t.Error("another cluster refused")
+	}
+}
+
+// A watch whose revision is compacted ends with an error, so that everything
+// is read anew, instead of staying silent.
+func TestCompactedWatchEnds(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, etcdtest.Options{})
+	s, err := Open(context.Background(), Config{Endpoints: c.URLs(), Base: "/service/x", UseProxies: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.KeepAlive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := s.PutMember(ctx, "a", []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eps, err := s.pool.order(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pb.NewKVClient(eps[0].conn).Compact(ctx, &pb.CompactionRequest{Revision: 3}); err != nil {
+		t.Fatal(err)
+	}
+	err = s.follow(ctx, cancel, eps[0], 1)
+	if err == nil || !strings.Contains(err.Error(), "compacted") {
+		t.Fatalf("watch from a compacted revision: %v", err)
+	}
+}

@@ -1,0 +1,342 @@
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/dcs/internal/view"
+)
+
+// errDefinite marks an outcome that the attempt itself recognised.
+var errDefinite = errors.New("definite")
+
+// conflict is a failed compare: definite, whatever earlier attempts did.
+type conflict struct{ resp *pb.TxnResponse }
+
+func (conflict) Error() string        { return "compare failed" }
+func (conflict) Is(target error) bool { return target == errDefinite }
+
+func toKV(kv *mvccpb.KeyValue) dcs.KV {
+	return dcs.KV{
+		Key: string(kv.Key), Value: kv.Value, CreateRevision: kv.CreateRevision,
+		ModRevision: kv.ModRevision, LeaseID: kv.Lease,
+	}
+}
+
+func createdAt(key string, rev int64) *pb.Compare {
+	return &pb.Compare{
+		Key: []byte(key), Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
+		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: rev},
+	}
+}
+
+func modifiedAt(key string, rev int64) *pb.Compare {
+	return &pb.Compare{
+		Key: []byte(key), Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
+		TargetUnion: &pb.Compare_ModRevision{ModRevision: rev},
+	}
+}
+
+func leasedBy(key string, lease int64) *pb.Compare {
+	return &pb.Compare{
+		Key: []byte(key), Target: pb.Compare_LEASE, Result: pb.Compare_EQUAL,
+		TargetUnion: &pb.Compare_Lease{Lease: lease},
+	}
+}
+
+func putOp(kv dcs.KV) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{
+		RequestPut: &pb.PutRequest{Key: []byte(kv.Key), Value: kv.Value, Lease: kv.LeaseID},
+	}}
+}
+
+func deleteOp(key string) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{
+		RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)},
+	}}
+}
+
+func getOp(key string) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{
+		RequestRange: &pb.RangeRequest{Key: []byte(key)},
+	}}
+}
+
+// got returns the key read by operation i of a transaction; nil if absent.
+func got(resp *pb.TxnResponse, i int) *mvccpb.KeyValue {
+	if i >= len(resp.Responses) {
+		return nil
+	}
+	kvs := resp.Responses[i].GetResponseRange().GetKvs()
+	if len(kvs) == 0 {
+		return nil
+	}
+	return kvs[0]
+}
+
+// change is a guarded write of this store: its compares, what it puts and
+// deletes, and how to recognise after a lost answer and a failed compare that
+// it had its effect all the same.
+type change struct {
+	request
+	when    []*pb.Compare
+	puts    []dcs.KV
+	deletes []string
+	look    []string // keys to read when a compare fails
+	// ours judges those keys; it is asked only if an earlier attempt may have
+	// got through. nil: a failed compare is a conflict.
+	ours func(*pb.TxnResponse) bool
+}
+
+// apply runs c. On success the own view has it. rev is 0 when the change was
+// recognised afterwards: the watch brings it then.
+func (s *Store) apply(ctx context.Context, c change) (rev int64, resp *pb.TxnResponse, err error) {
+	txn := &pb.TxnRequest{Compare: c.when}
+	var keys []string
+	var events []view.Event
+	for _, key := range c.deletes {
+		txn.Success = append(txn.Success, deleteOp(key))
+		events = append(events, view.Event{KV: dcs.KV{Key: key}, Deleted: true})
+		keys = append(keys, key)
+	}
+	for _, kv := range c.puts {
+		txn.Success = append(txn.Success, putOp(kv))
+		events = append(events, view.Event{KV: kv})
+		keys = append(keys, kv.Key)
+	}
+	for _, key := range c.look {
+		txn.Failure = append(txn.Failure, getOp(key))
+	}
+	s.view.Begin(keys...)
+	rev, resp, err = s.send(ctx, c, txn)
+	if err != nil {
+		s.view.End(keys, 0)
+		return 0, resp, err
+	}
+	if rev == 0 || len(events) == 0 {
+		s.view.End(keys, rev)
+		return rev, resp, nil
+	}
+	for i := range events {
+		if events[i].KV.Key == dcs.KeyLeader.Path(s.cfg.Base) && events[i].KV.CreateRevision < 0 {
+			events[i].KV.CreateRevision = rev // the claim: absent before
+		}
+	}
+	s.view.End(keys, rev, events...)
+	return rev, resp, nil
+}
+
+func (s *Store) send(ctx context.Context, c change, txn *pb.TxnRequest) (int64, *pb.TxnResponse, error) {
+	var resp *pb.TxnResponse
+	maybe := false
+	err := s.call(ctx, c.request, func(ctx context.Context, ep *endpoint) error {
+		answer, err := pb.NewKVClient(ep.conn).Txn(ctx, txn)
+		if err != nil {
+			maybe = maybe || judge(err, true) == unknown
+			return err
+		}
+		resp = answer
+		if !answer.Succeeded {
+			return conflict{answer}
+		}
+		return nil
+	})
+	var lost conflict
+	switch {
+	case err == nil:
+		return resp.Header.GetRevision(), resp, nil
+	case !errors.As(err, &lost):
+		return 0, nil, err
+	case maybe && c.ours != nil && c.ours(lost.resp):
+		s.resync()
+		return 0, lost.resp, nil
+	default:
+		s.resync()
+		return 0, lost.resp, fmt.Errorf("%s: %w", c.op, dcs.ErrConflict)
+	}
+}
+
+func (s *Store) path(k dcs.Key) string { return k.Path(s.cfg.Base) }
+
+// Claim implements dcs.Store.
+func (s *Store) Claim(ctx context.Context, c dcs.Claim) (int64, error) {
+	lease, err := s.needLease(ctx)
+	if err != nil {
+		return 0, err
+	}
+	epoch, err := s.claim(ctx, c, lease)
+	if errors.Is(err, dcs.ErrLeaseLost) {
+		// The lease ended while this node was idle: one more try with another.
+		s.forgetLease(lease)
+		if lease, err = s.needLease(ctx); err != nil {
+			return 0, err
+		}
+		epoch, err = s.claim(ctx, c, lease)
+	}
+	if err != nil {
+		if errors.Is(err, dcs.ErrLeaseLost) {
+			s.forgetLease(lease)
+		}
+		return 0, err
+	}
+	s.leading(epoch, lease)
+	return epoch, nil
+}
+
+func (s *Store) leading(epoch, lease int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lease.leaderEpoch, s.lease.leaderLease = epoch, lease
+}
+
+func (s *Store) claim(ctx context.Context, c dcs.Claim, lease int64) (int64, error) {
+	leader, status := s.path(dcs.KeyLeader), s.path(dcs.KeyStatus)
+	rev, resp, err := s.apply(ctx, change{
+		request: request{op: "claim leader key", repeatable: true},
+		when: []*pb.Compare{
+			createdAt(leader, 0), modifiedAt(status, c.StatusRevision), modifiedAt(s.path(dcs.KeySync), c.SyncRevision),
+		},
+		puts: []dcs.KV{
+			{Key: leader, Value: []byte(c.Name), LeaseID: lease, CreateRevision: -1},
+			{Key: status, Value: c.Status},
+		},
+		look: []string{leader},
+		ours: func(r *pb.TxnResponse) bool {
+			kv := got(r, 0)
+			return kv != nil && kv.Lease == lease && string(kv.Value) == c.Name
+		},
+	})
+	if err != nil {
+		return 0, err
+	}
+	if rev == 0 {
+		rev = got(resp, 0).CreateRevision
+	}
+	return rev, nil
+}
+
+// Renew implements dcs.Store.
+func (s *Store) Renew(ctx context.Context, r dcs.Renewal) error {
+	lease, err := s.refreshLease(ctx)
+	if err != nil {
+		return err
+	}
+	leader := s.path(dcs.KeyLeader)
+	s.mu.Lock()
+	stays := s.lease.leaderEpoch == r.Epoch && s.lease.leaderLease == lease
+	s.mu.Unlock()
+	c := change{
+		request: request{op: "renew leadership", repeatable: true},
+		when:    []*pb.Compare{epochIs(leader, r.Epoch)},
+	}
+	if stays {
+		c.when = append(c.when, leasedBy(leader, lease))
+	} else {
+		c.puts = append(c.puts, dcs.KV{Key: leader, Value: []byte(r.Name), LeaseID: lease, CreateRevision: r.Epoch})
+	}
+	if r.Status != nil {
+		c.puts = append(c.puts, dcs.KV{Key: s.path(dcs.KeyStatus), Value: r.Status})
+	}
+	if _, _, err = s.apply(ctx, c); err != nil {
+		if errors.Is(err, dcs.ErrLeaseLost) {
+			s.forgetLease(lease)
+		}
+		return err
+	}
+	s.leading(r.Epoch, lease)
+	return nil
+}
+
+// epochIs guards by epoch. Epoch 0 would mean "absent": it never holds.
+func epochIs(leader string, epoch int64) *pb.Compare {
+	if epoch <= 0 {
+		epoch = -1
+	}
+	return createdAt(leader, epoch)
+}
+
+// Release implements dcs.Store.
+func (s *Store) Release(ctx context.Context, r dcs.Release) error {
+	leader, status := s.path(dcs.KeyLeader), s.path(dcs.KeyStatus)
+	c := change{
+		request: request{op: "release leader key", repeatable: true},
+		when:    []*pb.Compare{epochIs(leader, r.Epoch)},
+		deletes: []string{leader},
+		look:    []string{leader, status},
+		ours: func(resp *pb.TxnResponse) bool {
+			if kv := got(resp, 0); kv != nil && kv.CreateRevision == r.Epoch {
+				return false
+			}
+			kv := got(resp, 1)
+			return r.Status == nil || kv != nil && bytes.Equal(kv.Value, r.Status)
+		},
+	}
+	if r.Status != nil {
+		c.puts = []dcs.KV{{Key: status, Value: r.Status}}
+	}
+	_, _, err := s.apply(ctx, c)
+	return err
+}
+
+// PutMember implements dcs.Store.
+func (s *Store) PutMember(ctx context.Context, name string, value []byte) error {
+	lease, err := s.needLease(ctx)
+	if err != nil {
+		return err
+	}
+	_, _, err = s.apply(ctx, change{
+		// Only this node writes the key, so the last value wins either way.
+		request: request{op: "write member key", repeatable: true},
+		puts:    []dcs.KV{{Key: s.path(dcs.MemberKey(name)), Value: value, LeaseID: lease}},
+	})
+	if errors.Is(err, dcs.ErrLeaseLost) {
+		s.forgetLease(lease)
+	}
+	return err
+}
+
+// Put implements dcs.Store. A write whose outcome is unknown is not repeated:
+// after somebody else's write a second time would not be the same thing.
+func (s *Store) Put(ctx context.Context, w dcs.Write) error {
+	key := s.path(w.Key)
+	c := change{
+		request: request{op: "write " + string(w.Key)},
+		puts:    []dcs.KV{{Key: key, Value: w.Value}},
+	}
+	if w.Epoch != 0 {
+		c.when = append(c.when, epochIs(s.path(dcs.KeyLeader), w.Epoch))
+	}
+	if w.NoLeader {
+		c.when = append(c.when, createdAt(s.path(dcs.KeyLeader), 0))
+	}
+	if w.Revision != nil {
+		c.when = append(c.when, modifiedAt(key, *w.Revision))
+	}
+	// Only the leader of an epoch writes under it: with no other guard the
+	// same value twice is harmless.
+	c.repeatable = w.Epoch != 0 && w.Revision == nil
+	_, _, err := s.apply(ctx, c)
+	return err
+}
+
+// DeleteInitialize implements dcs.Store.
+func (s *Store) DeleteInitialize(ctx context.Context, revision int64) error {
+	key := s.path(dcs.KeyInitialize)
+	if revision <= 0 {
+		revision = -1 // absent is not at any revision
+	}
+	_, _, err := s.apply(ctx, change{
+		request: request{op: "delete initialize", repeatable: true},
+		when:    []*pb.Compare{modifiedAt(key, revision)},
+		deletes: []string{key},
+		look:    []string{key},
+		ours:    func(r *pb.TxnResponse) bool { return got(r, 0) == nil },
+	})
+	return err
+}

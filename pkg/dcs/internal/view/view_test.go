@@ -1,0 +1,126 @@
+package view
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+)
+
+const key = "/b/config"
+
+func kv(value string, rev int64) dcs.KV {
+	return dcs.KV{Key: key, Value: []byte(value), CreateRevision: 1, ModRevision: rev}
+}
+
+func config(v *View) string {
+	c, _ := v.Cluster()
+	if c.Config == nil {
+		return ""
+	}
+	return string(c.Config.Raw)
+}
+
+func woken(v *View) bool {
+	select {
+	case <-v.Changed():
+		return true
+	default:
+		return false
+	}
+}
+
+func ready(t *testing.T) *View {
+	t.Helper()
+	v := New("/b")
+	v.Reset([]dcs.KV{kv("{}", 5)}, 5, 1)
+	woken(v)
+	return v
+}
+
+func TestOwnWriteSeenFirstByTheWatch(t *testing.T) {
+	v := ready(t)
+	v.Begin(key)
+	v.Apply([]Event{{KV: kv(`{"a":1}`, 6)}}, 6)
+	v.End([]string{key}, 6, Event{KV: kv(`{"a":1}`, 0)})
+	if woken(v) || config(v) != `{"a":1}` {
+		t.Errorf("own event woke, or is missing: %s", config(v))
+	}
+	// A foreign event during an own write wakes after all.
+	v.Begin(key)
+	v.Apply([]Event{{KV: kv(`{"a":2}`, 7)}}, 7)
+	if woken(v) {
+		t.Error("woken while it was undecided whose event it is")
+	}
+	v.End([]string{key}, 8, Event{KV: kv(`{"a":3}`, 0)})
+	if !woken(v) || config(v) != `{"a":3}` {
+		t.Errorf("foreign event did not wake: %s", config(v))
+	}
+	v.Begin(key)
+	v.Apply([]Event{{KV: kv(`{"a":4}`, 9)}}, 9)
+	v.End([]string{key}, 0) // failed or unknown
+	if !woken(v) {
+		t.Error("event during a failed write did not wake")
+	}
+}
+
+func TestOldEventsDoNotUndoOwnWrites(t *testing.T) {
+	v := ready(t)
+	v.Begin(key)
+	v.End([]string{key}, 9, Event{KV: dcs.KV{Key: key}, Deleted: true})
+	v.Apply([]Event{{KV: kv(`{"a":1}`, 7)}}, 7)
+	if config(v) != "" {
+		t.Errorf("deleted key came back: %s", config(v))
+	}
+	v.Reset([]dcs.KV{kv(`{"a":2}`, 8)}, 8, 1) // read before the deletion
+	if config(v) != "" {
+		t.Errorf("deleted key came back by a read: %s", config(v))
+	}
+	v.Apply([]Event{{KV: kv(`{"a":3}`, 10)}}, 10)
+	if config(v) != `{"a":3}` {
+		t.Errorf("newer put is missing: %s", config(v))
+	}
+	v.Begin(key)
+	v.End([]string{key}, 12, Event{KV: kv(`{"a":4}`, 0)})
+	v.Reset([]dcs.KV{kv(`{"a":3}`, 10)}, 11, 1)
+	if config(v) != `{"a":4}` {
+		t.Errorf("own write lost by an older read: %s", config(v))
+	}
+	v.Reset([]dcs.KV{kv("{}", 3)}, 4, 2) // another cluster: nothing counts
+	if config(v) != "{}" {
+		t.Errorf("after a restore: %s", config(v))
+	}
+}
+
+func TestLostAndWait(t *testing.T) {
+	v := ready(t)
+	v.Lost()
+	if !woken(v) {
+		t.Error("loss did not wake")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := v.Wait(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("a lost view was handed out: %v", err)
+	}
+	done := make(chan *dcs.Cluster)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		c, _ := v.Wait(ctx)
+		done <- c
+	}()
+	v.Reset([]dcs.KV{kv("{}", 5)}, 6, 1)
+	if c := <-done; c == nil || c.Revision != 6 {
+		t.Errorf("waited for %+v", c)
+	}
+	if woken(v) {
+		t.Error("reading the same content again woke")
+	}
+	a, _ := v.Cluster()
+	if b, _ := v.Cluster(); a != b {
+		t.Error("decoded again without a change")
+	}
+}

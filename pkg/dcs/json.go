@@ -1,0 +1,297 @@
+package dcs
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"sort"
+	"strconv"
+	"unicode/utf8"
+)
+
+// pair is one entry of a JSON object whose order matters.
+type pair struct {
+	name string
+	raw  json.RawMessage
+}
+
+var errNotObject = errors.New("not a JSON object")
+
+// object splits a JSON object into its entries, in the order of the text. Of
+// equal names the last one counts, as in Python.
+func object(text []byte) ([]pair, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	if tok, err := dec.Token(); err != nil {
+		return nil, fmt.Errorf("parse JSON: %w", err)
+	} else if tok != json.Delim('{') {
+		return nil, errNotObject
+	}
+	var pairs []pair
+	at := map[string]int{}
+	for dec.More() {
+		tok, err := dec.Token()
+		if err != nil {
+			return nil, fmt.Errorf("parse JSON: %w", err)
+		}
+		name, ok := tok.(string)
+		if !ok {
+			return nil, errNotObject
+		}
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return nil, fmt.Errorf("parse JSON: %w", err)
+		}
+		if i, seen := at[name]; seen {
+			pairs[i].raw = raw
+			continue
+		}
+		at[name] = len(pairs)
+		pairs = append(pairs, pair{name, raw})
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, fmt.Errorf("parse JSON: %w", err)
+	}
+	if dec.More() {
+		return nil, errors.New("parse JSON: text after the object")
+	}
+	return pairs, nil
+}
+
+// fields is object as a map, for values whose order does not matter.
+func fields(text []byte) (map[string]json.RawMessage, error) {
+	pairs, err := object(text)
+	if err != nil {
+		return nil, err
+	}
+	m := make(map[string]json.RawMessage, len(pairs))
+	for _, p := range pairs {
+		m[p.name] = p.raw
+	}
+	return m, nil
+}
+
+func isNull(raw json.RawMessage) bool {
+	return len(raw) == 0 || string(raw) == "null"
+}
+
+// str reads a JSON string; anything else is "".
+func str(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// integer reads a JSON integer in 0..limit. A string of digits counts too.
+func integer(raw json.RawMessage, limit uint64) (uint64, error) {
+	text := string(raw)
+	if len(raw) > 0 && raw[0] == '"' {
+		text = str(raw)
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n > limit {
+		return 0, fmt.Errorf("%s is not an integer from 0 to %d", clip(text), limit)
+	}
+	return n, nil
+}
+
+// clip shortens a value that goes into a message.
+func clip(s string) string {
+	const most = 40
+	if len(s) > most {
+		return strconv.Quote(s[:most]) + "..."
+	}
+	return strconv.Quote(s)
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString writes s as Python's json.dumps does: everything outside
+// printable ASCII escaped, nothing else. Go's encoder would keep UTF-8 and
+// escape <, > and &, and Patroni compares texts.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r >= ' ' && r <= '~':
+			b = append(b, byte(r))
+		case r == '\n':
+			b = append(b, `\n`...)
+		case r == '\r':
+			b = append(b, `\r`...)
+		case r == '\t':
+			b = append(b, `\t`...)
+		case r == '\f':
+			b = append(b, `\f`...)
+		case r == '\b':
+			b = append(b, `\b`...)
+		case r > 0xffff:
+			r -= 0x10000
+			b = appendEscape(b, 0xd800+(r>>10))
+			b = appendEscape(b, 0xdc00+(r&0x3ff))
+		default:
+			b = appendEscape(b, r)
+		}
+	}
+	return append(b, '"')
+}
+
+func appendEscape(b []byte, r rune) []byte {
+	return append(b, '\\', 'u', hexDigits[r>>12&15], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
+}
+
+// appendValue writes a decoded JSON value compactly. Types that JSON does not
+// know are written by their text, so that a tag from a YAML file never fails.
+func appendValue(b []byte, v any) []byte {
+	switch v := v.(type) {
+	case nil:
+		return append(b, "null"...)
+	case bool:
+		return strconv.AppendBool(b, v)
+	case string:
+		return appendString(b, v)
+	case json.Number:
+		if !json.Valid([]byte(v)) {
+			return appendString(b, string(v))
+		}
+		return append(b, v...)
+	case int:
+		return strconv.AppendInt(b, int64(v), 10)
+	case int64:
+		return strconv.AppendInt(b, v, 10)
+	case uint64:
+		return strconv.AppendUint(b, v, 10)
+	case float64:
+		return appendFloat(b, v)
+	case []any:
+		return appendList(b, v)
+	case map[string]any:
+		return appendMap(b, v)
+	case json.RawMessage:
+		return appendRaw(b, v)
+	default:
+		return appendString(b, fmt.Sprint(v))
+	}
+}
+
+func appendFloat(b []byte, f float64) []byte {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return append(b, "null"...)
+	}
+	if f == math.Trunc(f) && math.Abs(f) < 1e15 {
+		return strconv.AppendFloat(b, f, 'f', 1, 64)
+	}
+	return strconv.AppendFloat(b, f, 'g', -1, 64)
+}
+
+func appendList(b []byte, list []any) []byte {
+	b = append(b, '[')
+	for i, v := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendValue(b, v)
+	}
+	return append(b, ']')
+}
+
+func appendMap(b []byte, m map[string]any) []byte {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	b = append(b, '{')
+	for i, name := range names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, name), ':')
+		b = appendValue(b, m[name])
+	}
+	return append(b, '}')
+}
+
+// appendRaw writes a JSON text without blanks; a broken one becomes null.
+func appendRaw(b []byte, raw json.RawMessage) []byte {
+	var out bytes.Buffer
+	if json.Compact(&out, raw) != nil || out.Len() == 0 {
+		return append(b, "null"...)
+	}
+	return append(b, out.Bytes()...)
+}
+
+// writer builds one compact JSON object field by field.
+type writer struct{ buf []byte }
+
+func (w *writer) name(name string) {
+	if len(w.buf) == 0 {
+		w.buf = append(w.buf, '{')
+	} else {
+		w.buf = append(w.buf, ',')
+	}
+	w.buf = append(appendString(w.buf, name), ':')
+}
+
+func (w *writer) str(name, value string) {
+	w.name(name)
+	w.buf = appendString(w.buf, value)
+}
+
+func (w *writer) strIf(name, value string) {
+	if value != "" {
+		w.str(name, value)
+	}
+}
+
+func (w *writer) uint(name string, value uint64) {
+	w.name(name)
+	w.buf = strconv.AppendUint(w.buf, value, 10)
+}
+
+func (w *writer) uintIf(name string, value uint64) {
+	if value != 0 {
+		w.uint(name, value)
+	}
+}
+
+func (w *writer) trueIf(name string, value bool) {
+	if value {
+		w.name(name)
+		w.buf = append(w.buf, "true"...)
+	}
+}
+
+func (w *writer) rawIf(name string, raw json.RawMessage) {
+	if !isNull(raw) {
+		w.name(name)
+		w.buf = appendRaw(w.buf, raw)
+	}
+}
+
+func (w *writer) end() []byte {
+	if len(w.buf) == 0 {
+		return []byte("{}")
+	}
+	return append(w.buf, '}')
+}
+
+// cleanText reports whether a bare value (member name, identifier) is text
+// that can be shown and compared: UTF-8 without control characters.
+func cleanText(b []byte) bool {
+	if !utf8.Valid(b) {
+		return false
+	}
+	for _, c := range b {
+		if c < ' ' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
