@@ -1,0 +1,204 @@
+package ha
+
+import (
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// Action is one thing that changes the world, or fetches a costly fact. It is
+// data; the loop performs it. The set is closed.
+//
+//sumtype:decl
+type Action interface{ action() }
+
+// Short actions: done within the turn.
+type (
+	// Renew does one round for the held lease: keepalive and guarded
+	// transaction with the next beat.
+	Renew struct{}
+	// Claim takes the free leader key under the guards of the snapshot.
+	Claim struct{}
+	// TakeBack renews for an epoch that the snapshot shows to be this node's
+	// own (agent restarted); leadership counts only from its success.
+	TakeBack struct{ Epoch int64 }
+	// Release gives the leader key back. Clean: postgres is verifiably dead or
+	// read-only, so that nobody needs to wait for the old deadline.
+	Release struct {
+		Epoch  int64
+		Clean  bool
+		Optime wal.LSN // 0: keep the last known
+	}
+	// PublishReleased marks the last leadership of this very node as over,
+	// after it came back and found its server dead or in recovery.
+	PublishReleased struct{}
+	// ArmLeash hands the epoch and deadline of the held lease to the leash.
+	ArmLeash struct{}
+	// SyncSlots makes the physical slots of this node those wanted.
+	SyncSlots struct{ Want []Slot }
+	// DisarmLeash tells the leash that this node is no primary any more.
+	DisarmLeash struct{ Epoch int64 }
+	// SuspendLeash puts the deadline aside while the cluster is paused.
+	SuspendLeash struct{}
+	// AskPeers asks members for their state; the answers are in the next
+	// observation. Members in Await are waited for until Timeout; members in
+	// Glance are asked, too, but nobody waits for them.
+	AskPeers struct {
+		Await, Glance []dcs.Member
+		Timeout       time.Duration
+	}
+	// Follow points the running standby at another upstream (no restart).
+	Follow struct{ Upstream Upstream }
+	// WriteInitialize claims /initialize: with "" at the start of a bootstrap,
+	// with the system identifier otherwise. Revision is that of the key as
+	// seen, 0 for absent.
+	WriteInitialize struct {
+		SystemID string
+		Revision int64
+	}
+	// DropInitialize removes the empty /initialize after a failed bootstrap.
+	DropInitialize struct{ Revision int64 }
+	// WriteConfig restores a missing or empty /config from the local copy.
+	WriteConfig struct{ Revision int64 }
+	// WriteHistory writes /history, guarded by the epoch.
+	WriteHistory struct{ Lines []dcs.HistoryLine }
+	// CleanFailover empties /failover, if it is still at Revision.
+	CleanFailover struct{ Revision int64 }
+	// MoveAside renames a data directory that this run made and could not
+	// finish to <dir>.failed.
+	MoveAside struct{}
+	// Exit ends the agent. Code 0 is an ordinary end.
+	Exit struct {
+		Code    int
+		Message string
+	}
+)
+
+// Long actions: begun in the turn, running beside the loop (table A).
+type (
+	// Bootstrap makes a new cluster: initdb and first start, not reachable for clients yet.
+	Bootstrap struct{}
+	// PostBootstrap creates the roles of a new cluster.
+	PostBootstrap struct{}
+	// Clone makes this node's data directory a copy of the upstream's. Wipe:
+	// what is there may be deleted, under the rules of S9.
+	Clone struct {
+		From Upstream
+		Wipe bool
+	}
+	// Rewind runs pg_rewind against the leader.
+	Rewind struct{ From Upstream }
+	// CrashRecovery runs single-user recovery, so that rewind finds a clean directory.
+	CrashRecovery struct{}
+	// Start brings the server up. Primary: no standby.signal, the leash is armed.
+	Start struct {
+		Primary  bool
+		Upstream Upstream // zero: follow nobody
+	}
+	// Stop stops the server.
+	Stop struct {
+		Mode       StopMode
+		Checkpoint bool          // CHECKPOINT first, while clients still work
+		Escalate   time.Duration // after this long, stop immediately; 0: never
+	}
+	// Promote ends recovery; done when the server is read-write.
+	Promote struct{}
+	// Restart stops and starts the server in its present role.
+	Restart struct{ Upstream Upstream }
+	// CheckDivergence compares the local WAL with the leader's.
+	CheckDivergence struct{ Leader Upstream }
+	// CancelOperation asks the running long action to end early.
+	CancelOperation struct{}
+)
+
+// StopMode is how a server is stopped.
+type StopMode int
+
+// Stop modes, as pg_ctl names them.
+const (
+	StopFast StopMode = iota
+	StopImmediate
+)
+
+// Upstream is the server a standby follows or is copied from.
+type Upstream struct {
+	Member  string
+	ConnURL string
+	// Checkpointed: the source has finished its checkpoint after promotion.
+	Checkpointed bool
+}
+
+func (Renew) action()           {}
+func (Claim) action()           {}
+func (TakeBack) action()        {}
+func (Release) action()         {}
+func (PublishReleased) action() {}
+func (ArmLeash) action()        {}
+func (SyncSlots) action()       {}
+func (DisarmLeash) action()     {}
+func (SuspendLeash) action()    {}
+func (AskPeers) action()        {}
+func (Follow) action()          {}
+func (WriteInitialize) action() {}
+func (DropInitialize) action()  {}
+func (WriteConfig) action()     {}
+func (WriteHistory) action()    {}
+func (CleanFailover) action()   {}
+func (MoveAside) action()       {}
+func (Exit) action()            {}
+func (Bootstrap) action()       {}
+func (PostBootstrap) action()   {}
+func (Clone) action()           {}
+func (Rewind) action()          {}
+func (CrashRecovery) action()   {}
+func (Start) action()           {}
+func (Stop) action()            {}
+func (Promote) action()         {}
+func (Restart) action()         {}
+func (CheckDivergence) action() {}
+func (CancelOperation) action() {}
+
+// Kind tells which operation a long action is; OpNone for a short one.
+func Kind(a Action) OpKind {
+	switch a := a.(type) {
+	case Bootstrap:
+		return OpBootstrap
+	case PostBootstrap:
+		return OpPostBootstrap
+	case Clone:
+		return OpClone
+	case Rewind:
+		return OpRewind
+	case CrashRecovery:
+		return OpCrashRecovery
+	case Start:
+		if a.Primary {
+			return OpStartPrimary
+		}
+		return OpStartStandby
+	case Stop:
+		return OpStop
+	case Promote:
+		return OpPromote
+	case Restart:
+		return OpRestart
+	case CheckDivergence:
+		return OpCheckDivergence
+	default:
+		return OpNone
+	}
+}
+
+// Decision is what Decide returns.
+type Decision struct {
+	Action Action // nil: nothing to do
+	Reason Reason
+	// Detail completes the reason's text: a name, a number.
+	Detail string
+	Memory Memory
+	// Again: observe and decide anew at once.
+	Again bool
+	// Wait is how long nothing needs to be looked at, unless an event comes.
+	Wait time.Duration
+}

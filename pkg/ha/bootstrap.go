@@ -1,0 +1,119 @@
+package ha
+
+import "github.com/pgha/pgha/pkg/dcs"
+
+// unreadable: rows D1x-D3x for a directory that must not be touched.
+func unreadable(o *Observation) Decision {
+	if o.leaderIsMe() || o.Memory.Lease.Epoch != 0 {
+		return o.then(o.releaseKey(o.PG.Process == ProcessDown), DataDirRelease)
+	}
+	return o.rest(DataDirBad, o.PG.Problem)
+}
+
+func (o *Observation) leaderIsMe() bool { return o.DCS.Cluster.LeaderName() == o.Me.Name }
+
+// releaseKey releases the leader key as the snapshot shows it.
+func (o *Observation) releaseKey(clean bool) Release {
+	r := Release{Epoch: o.Memory.Lease.Epoch, Clean: clean}
+	if o.leaderIsMe() {
+		r.Epoch = o.DCS.Cluster.Leader.Epoch
+	}
+	return r
+}
+
+// emptyDirectory is table D for an empty directory, or one that an interrupted
+// clone, rewind or restore left half made.
+func emptyDirectory(o *Observation) Decision {
+	m, c := &o.Memory, o.DCS.Cluster
+	switch {
+	case o.PG.Process != ProcessDown:
+		return o.begin(Stop{Mode: StopImmediate}, DataDirBad, o.PG.Problem)
+	case o.leaderIsMe() || m.Lease.Epoch != 0: // D2x
+		return o.then(o.releaseKey(true), DataDirRelease)
+	case c.Leader != nil:
+		return cloneFromCluster(o)
+	case o.PG.HalfBootstrap && c.Initialize != nil && c.Initialize.SystemID == "":
+		m.Bootstrap = BootstrapFailed // this node died while making the cluster: undo, begin anew
+		return o.then(nil, BootstrapCleans)
+	case o.PG.DataDir == DataDirHalfMade:
+		return o.rest(DataDirBad, o.PG.Problem) // nobody to copy from: leave what is there
+	case c.Initialize == nil && !o.Settings.NoFailover && o.Me.CanBootstrap: // D5x
+		return o.then(WriteInitialize{}, BootstrapClaims)
+	default: // D8x
+		return o.rest(BootstrapWaits)
+	}
+}
+
+// cloneFromCluster: row D6x, with the source of ha-behaviour 6.3.
+func cloneFromCluster(o *Observation) Decision {
+	if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpClone {
+		return o.wait(left, CloneRetryLater, o.Op.Error)
+	}
+	leader, ready := o.upstream(o.DCS.Cluster.LeaderName())
+	if !ready {
+		return o.rest(CloneWaits, leader.Member)
+	}
+	src := leader
+	for _, mem := range o.DCS.Cluster.Members {
+		if mem.Tags.Bool("clonefrom") && mem.State == "running" && mem.ConnURL != "" && mem.Name != o.Me.Name && mem.Name != leader.Member {
+			src = Upstream{Member: mem.Name, ConnURL: mem.ConnURL}
+			break
+		}
+	}
+	return o.begin(Clone{From: src, Wipe: o.PG.DataDir != DataDirEmpty}, CloneRuns, src.Member)
+}
+
+// bootstrapping is table C: this node makes the new cluster.
+func bootstrapping(o *Observation) Decision {
+	m, c := &o.Memory, o.DCS.Cluster
+	switch m.Bootstrap {
+	case BootstrapWon:
+		return o.begin(Bootstrap{}, BootstrapInitDB)
+	case BootstrapMade:
+		return o.begin(PostBootstrap{}, BootstrapPost)
+	case BootstrapRoles: // C4
+		switch {
+		case o.PG.Process == ProcessDown && o.published(): // a crash like any other
+			m.Bootstrap = BootstrapNone
+			return o.then(nil, BootstrapLeader)
+		case o.PG.Process == ProcessDown:
+			m.Bootstrap = BootstrapFailed
+			return o.then(nil, BootstrapCleans)
+		case c.Initialize == nil || c.Initialize.SystemID != o.PG.SystemID:
+			return o.then(WriteInitialize{SystemID: o.PG.SystemID, Revision: initializeRevision(c)}, BootstrapPublishes)
+		case c.Config == nil:
+			return o.then(WriteConfig{}, BootstrapPublishes)
+		case c.Leader == nil:
+			return o.then(Claim{}, BootstrapPublishes)
+		case !o.armed() && m.Lease.Epoch != 0:
+			return o.then(ArmLeash{}, LeaderArming)
+		}
+		m.Bootstrap = BootstrapNone
+		return o.then(nil, BootstrapLeader)
+	default: // C1
+		return cleanBootstrap(o)
+	}
+}
+
+func initializeRevision(c *dcs.Cluster) int64 { return c.ModRevision(dcs.KeyInitialize) }
+
+// published tells whether the cluster already goes by this directory's identifier.
+func (o *Observation) published() bool {
+	i := o.DCS.Cluster.Initialize
+	return i != nil && dcs.InitializeValid(i.SystemID) && i.SystemID == o.PG.SystemID
+}
+
+// cleanBootstrap undoes a bootstrap that failed, then ends the agent.
+func cleanBootstrap(o *Observation) Decision {
+	c := o.DCS.Cluster
+	switch {
+	case o.PG.Process != ProcessDown:
+		return o.begin(Stop{Mode: StopImmediate}, BootstrapCleans)
+	case o.PG.DataDir != DataDirEmpty && o.PG.DataDir != DataDirUnreadable && o.Last.Action != (MoveAside{}):
+		return o.then(MoveAside{}, BootstrapCleans)
+	case c.Initialize != nil && c.Initialize.SystemID == "" && o.Last.Result != ResultFailed:
+		return o.then(DropInitialize{Revision: c.Initialize.ModRevision}, BootstrapCleans)
+	default:
+		return o.exit(1, BootstrapGaveUp, o.Op.Error)
+	}
+}

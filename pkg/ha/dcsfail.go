@@ -1,0 +1,34 @@
+package ha
+
+// withoutDCS is table X: etcd could not be asked. The lease goes on being
+// renewed by transactions that need no snapshot; this is about what to do when
+// that has not helped.
+func withoutDCS(o *Observation) Decision {
+	m := &o.Memory
+	down := o.PG.Process == ProcessDown
+	switch {
+	case o.Settings.Pause || o.DCS.Cluster == nil || m.Bootstrap != BootstrapNone: // X1; nothing is touched before the first snapshot
+		return o.rest(OfflineWaiting, o.DCS.Error)
+	case m.Lease.Held(o.Now):
+		return o.rest(OfflineWaiting, o.DCS.Error)
+	case !down && m.Primary: // X3
+		m.Offline = true
+		m.armRewind()
+		return o.begin(Stop{Mode: StopFast, Escalate: m.stopBudget(o) / 2}, DemoteOffline, o.DCS.Error)
+	case down && m.Offline && o.PG.DataDir == DataDirPresent && o.Leash.Armed != 0:
+		return o.disarm()
+	case down && m.Offline && o.PG.DataDir == DataDirPresent:
+		if left, due := o.retryDue(m.FailedStart); !due {
+			return o.wait(left, OfflineWaiting, o.DCS.Error)
+		}
+		return o.begin(Start{}, OfflineReadOnly)
+	default: // X4
+		return o.rest(OfflineWaiting, o.DCS.Error)
+	}
+}
+
+// disarm tells the leash that the server is dead or in recovery, so that the
+// old deadline does not end a harmless standby.
+func (o *Observation) disarm() Decision {
+	return o.then(DisarmLeash{Epoch: o.Leash.Armed}, SecondaryDisarms)
+}

@@ -1,0 +1,318 @@
+package ha
+
+import (
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+)
+
+// Decide returns the next step. It is a function of o alone, and total: any
+// observation, however odd, has a decision.
+//
+// The order of the cases is the policy; the first that applies decides.
+func Decide(o Observation) Decision {
+	o.note()
+	switch {
+	case o.roundDue():
+		return o.then(renewal(&o), LeaseRenewal) // before all else, and nothing else in this turn
+	case o.Op.Running:
+		return duringOperation(&o)
+	case o.Stopping && o.Memory.Bootstrap != BootstrapNone && o.DCS.Fresh && !o.published():
+		return cleanBootstrap(&o)
+	case o.Stopping:
+		return stopping(&o)
+	case !o.DCS.Fresh:
+		return withoutDCS(&o)
+	case o.Settings.Pause:
+		return paused(&o)
+	case o.PG.DataDir == DataDirUnreadable:
+		return unreadable(&o)
+	case o.Memory.Bootstrap != BootstrapNone:
+		return bootstrapping(&o)
+	case o.PG.DataDir != DataDirPresent:
+		return emptyDirectory(&o)
+	case o.foreign():
+		return o.exit(1, ForeignSystem, o.PG.SystemID+", the cluster's is "+o.DCS.Cluster.Initialize.SystemID)
+	case o.mustTakeBack():
+		return takeBack(&o)
+	case o.PG.Process == ProcessDown:
+		return recoverServer(&o)
+	case o.PG.Process == ProcessStarting:
+		return starting(&o)
+	case o.holds():
+		return lead(&o)
+	case o.DCS.Cluster.Leader == nil:
+		return elect(&o)
+	default:
+		return follow(&o)
+	}
+}
+
+// note folds what this observation shows into the memory.
+func (o *Observation) note() {
+	m := &o.Memory
+	o.DCS.Fresh = o.DCS.Fresh && o.DCS.Cluster != nil
+	if m.WasPaused && !o.Settings.Pause { // S4b: what happened in pause is not known
+		m.WasPaused = false
+		m.Rewind = RewindCheck
+	}
+	o.noteOutcome()
+	if o.Op.Serial != m.OpSeen && !o.Op.Running {
+		m.OpSeen = o.Op.Serial
+		o.noteOperation()
+	}
+	if o.PG.Known {
+		m.Primary = !o.PG.Row.InRecovery
+	}
+	if o.DCS.Fresh {
+		o.noteCluster()
+	}
+	if m.Lease.Epoch != 0 && !m.Lease.Held(o.Now) && !o.Settings.Pause {
+		m.Lease = Lease{} // its time for an orderly stop has begun: not a leader any more
+	}
+	if o.PG.Process == ProcessRunning {
+		m.Recovered, m.FailedTries, m.CrashedPrimary = false, 0, 0
+		m.Demoting = m.Demoting && o.Op.Running
+	}
+}
+
+func (o *Observation) noteCluster() {
+	m, c := &o.Memory, o.DCS.Cluster
+	if rev := c.ModRevision(dcs.KeyStatus); rev != m.SeenStatus || m.SeenAt == 0 {
+		m.SeenStatus, m.SeenAt = rev, o.Now
+	}
+	if l := c.Leader; l != nil {
+		if l.Epoch != m.LastEpoch {
+			m.LastEpoch = l.Epoch
+			if l.Name != o.Me.Name && m.Rewind != RewindNeed && m.RewindFor != l.Epoch {
+				m.armRewind() // a new leadership, of whomever: compare before following
+			}
+		}
+		m.noteLeader(l.Name, o.Me.Name)
+		m.LastMembers, m.Leaderless = c.Members, 0
+		if l.Name != o.Me.Name {
+			m.YieldUntil = 0
+		}
+	} else if m.Leaderless == 0 {
+		m.Leaderless = o.Now
+	}
+	if m.Lease.Epoch == 0 {
+		m.Retain = nil
+		return
+	}
+	m.Retain = o.retain()
+	switch l := c.Leader; {
+	case l == nil:
+		if !m.ownStatus(o) { // rule (d) does not apply
+			m.Lease = Lease{}
+		}
+	case l.Epoch != m.Lease.Epoch:
+		m.Lease = Lease{}
+	}
+}
+
+// noteOutcome takes in what became of the action decided just before.
+func (o *Observation) noteOutcome() {
+	m, last := &o.Memory, o.Last
+	switch a := last.Action.(type) {
+	case Claim:
+		if last.Result == ResultOK {
+			m.Lease, m.Demoting = m.Lease.Reclaimed(last.Epoch, last.Sent, last.Timing), false
+			m.noteLeader(o.Me.Name, o.Me.Name)
+			m.LastEpoch, m.Leaderless, m.YieldUntil = last.Epoch, 0, 0
+		}
+	case TakeBack:
+		if last.Result == ResultOK {
+			m.Lease = Resumed(o, a.Epoch).Extended(last.Sent, last.Timing, last.Beat)
+		}
+	case Renew:
+		switch last.Result {
+		case ResultOK:
+			m.Lease = m.Lease.Extended(last.Sent, last.Timing, last.Beat)
+		case ResultConflict:
+			m.Lease.Attempt = last.Sent
+			if !o.DCS.Fresh || o.DCS.Cluster.Leader != nil {
+				m.Lease = Lease{} // somebody else holds the key: a definite no. Nobody: rule (d)
+			}
+		default:
+			m.Lease.Attempt = last.Sent
+		}
+	case Release:
+		if last.Result == ResultOK || last.Result == ResultConflict {
+			m.Lease, m.Demoting = Lease{}, false
+			m.YieldUntil = o.Now.Add(yield)
+			m.armRewind()
+		}
+	case WriteInitialize:
+		if a.SystemID == "" && last.Result == ResultOK {
+			m.Bootstrap = BootstrapWon
+		}
+	case MoveAside:
+		m.Bootstrap = BootstrapFailed
+	}
+}
+
+// noteOperation takes in the result of a long action that has ended.
+func (o *Observation) noteOperation() {
+	m, op := &o.Memory, o.Op
+	failed := op.Error != ""
+	if failed {
+		m.FailedOp = op.Ended
+	}
+	switch op.Kind {
+	case OpBootstrap, OpPostBootstrap:
+		if m.Bootstrap == BootstrapNone {
+			return
+		}
+		switch {
+		case failed:
+			m.Bootstrap = BootstrapFailed
+		case op.Kind == OpBootstrap:
+			m.Bootstrap = BootstrapMade
+		default:
+			m.Bootstrap = BootstrapRoles
+		}
+	case OpClone:
+		if !failed {
+			m.Rewind, m.RewindFor = RewindIdle, m.LastEpoch
+		}
+	case OpStartPrimary, OpStartStandby, OpRestart:
+		if failed {
+			m.FailedStart = op.Ended
+			m.FailedTries++
+		} else {
+			m.Offline = false
+			if m.Rewind == RewindDone || m.Rewind == RewindFailed {
+				m.Rewind, m.RewindFor = RewindIdle, m.LastEpoch
+			}
+		}
+	case OpStop:
+		if failed {
+			m.Demoting = false
+		} else {
+			m.ShutdownLSN = op.ShutdownLSN
+		}
+	case OpCrashRecovery:
+		m.Recovered = true
+	case OpCheckDivergence:
+		o.noteDivergence()
+	case OpRewind:
+		switch {
+		case !failed:
+			m.Rewind = RewindDone
+		case op.Damaged:
+			m.Rewind = RewindFailed
+		}
+	case OpNone, OpPromote:
+	}
+}
+
+func (o *Observation) noteDivergence() {
+	m := &o.Memory
+	if m.Rewind != RewindCheck {
+		return
+	}
+	switch o.Op.Divergence {
+	case DivergenceNone:
+		m.Rewind, m.RewindFor = RewindIdle, m.LastEpoch
+	case DivergenceFound:
+		m.Rewind = RewindNeed
+	case DivergenceUnknown: // ask again later
+	}
+}
+
+// yield is how long a node that gave the leadership away lets others go first.
+const yield = 2 * time.Second
+
+// holds tells whether this node is the leader and may act as one.
+func (o *Observation) holds() bool {
+	m := &o.Memory
+	if m.Lease.Epoch == 0 {
+		return false
+	}
+	if o.DCS.Fresh && o.DCS.Cluster.Leader == nil {
+		return false
+	}
+	return o.Settings.Pause || m.Lease.Held(o.Now)
+}
+
+// roundDue tells whether the lease is to be renewed, or taken back by rule (d).
+func (o *Observation) roundDue() bool {
+	m := &o.Memory
+	if m.Lease.Epoch == 0 || m.Demoting && o.PG.Process == ProcessDown {
+		return false
+	}
+	return m.Lease.Due(o.Now) || o.DCS.Fresh && o.DCS.Cluster.Leader == nil && m.Lease.Attempt < m.Leaderless
+}
+
+func renewal(o *Observation) Action {
+	o.Memory.Lease.Attempt = o.Now
+	if o.DCS.Fresh && o.DCS.Cluster.Leader == nil {
+		return Claim{} // rule (d): the key is gone, the deadline is not
+	}
+	return Renew{}
+}
+
+// foreign: row E2.
+func (o *Observation) foreign() bool {
+	i := o.DCS.Cluster.Initialize
+	return i != nil && dcs.InitializeValid(i.SystemID) && o.PG.SystemID != "" && o.PG.SystemID != i.SystemID
+}
+
+// The constructors of decisions.
+
+// then performs a and looks again at once.
+func (o *Observation) then(a Action, r Reason, detail ...string) Decision {
+	d := o.wait(o.Settings.LoopWait, r, detail...)
+	d.Action, d.Again = a, true
+	return d
+}
+
+// begin starts a long action; its end is an event.
+func (o *Observation) begin(a Action, r Reason, detail ...string) Decision {
+	d := o.rest(r, detail...)
+	d.Action, d.Again = a, true
+	return d
+}
+
+// rest does nothing until an event, the next round, or the end of the period.
+func (o *Observation) rest(r Reason, detail ...string) Decision {
+	return o.wait(o.period(), r, detail...)
+}
+
+func (o *Observation) wait(t time.Duration, r Reason, detail ...string) Decision {
+	d := Decision{Reason: r, Memory: o.Memory, Wait: max(min(t, o.Memory.Lease.NextLook(o.Now, o.period())), time.Millisecond)}
+	if len(detail) > 0 {
+		d.Detail = detail[0]
+	}
+	return d
+}
+
+func (o *Observation) exit(code int, r Reason, detail string) Decision {
+	d := o.rest(r, detail)
+	d.Action = Exit{Code: code, Message: d.Text(o.Me.Name)}
+	return d
+}
+
+// period is the longest pause of the loop (decision 6 of the architecture).
+func (o *Observation) period() time.Duration {
+	p := min(o.Settings.LoopWait, o.Settings.TTL/3)
+	if p <= 0 {
+		p = time.Second
+	}
+	return p
+}
+
+// retryDue spaces attempts after a failure: one per period.
+func (o *Observation) retryDue(failed Instant) (time.Duration, bool) {
+	if failed == 0 {
+		return 0, true
+	}
+	left := failed.Add(o.period()).Sub(o.Now)
+	return left, left <= 0
+}
+
+// armed tells whether the leash knows the deadline of the held lease.
+func (o *Observation) armed() bool {
+	return o.Settings.LeashOff || o.Leash.Attached && o.Leash.Armed == o.Memory.Lease.Epoch && !o.Leash.Suspended
+}

@@ -1,0 +1,176 @@
+package ha
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// NextStatus is the value of /status for the next round of the lease, and the
+// TTL it announces. Fields of Patroni's keep their last value while the
+// position is unknown.
+func NextStatus(o *Observation, sent Instant, t Timing) dcs.Status {
+	m := &o.Memory
+	st := o.lastStatus()
+	if o.PG.Known && !o.PG.Row.InRecovery {
+		st.Optime = o.PG.Row.Position
+		if o.PG.Slots != nil {
+			st.Slots = make(map[string]wal.LSN, len(o.PG.Slots)+1)
+			for name, at := range o.PG.Slots {
+				st.Slots[name] = at
+			}
+			if o.Settings.UseSlots {
+				st.Slots[dcs.SlotName(o.Me.Name)] = o.PG.Row.Position
+			}
+		}
+		st.RetainSlots = nil
+		for _, r := range m.Retain {
+			st.RetainSlots = append(st.RetainSlots, r.Name)
+		}
+	}
+	st.Beat = &dcs.Beat{
+		Beat: m.Lease.Beat + 1, Epoch: m.Lease.Epoch, Holder: o.Me.Holder,
+		TTL: m.Lease.Announce(sent, t).Milliseconds(),
+	}
+	return st
+}
+
+// ClaimStatus is the value of /status that a claim writes: what was there, with
+// the beat that starts the new leadership.
+func ClaimStatus(o *Observation, sent Instant, t Timing) dcs.Status {
+	st := o.lastStatus()
+	st.Beat = &dcs.Beat{Holder: o.Me.Holder, TTL: o.Memory.Lease.Announce(sent, t).Milliseconds()}
+	return st
+}
+
+// ReleasedStatus is the value of /status that ends leadership epoch.
+func ReleasedStatus(o *Observation, epoch int64, optime wal.LSN) dcs.Status {
+	st := o.lastStatus()
+	if optime > st.Optime {
+		st.Optime = optime
+	}
+	b := dcs.Beat{Epoch: epoch, Holder: o.Me.Holder, TTL: o.Settings.TTL.Milliseconds(), Released: true}
+	if st.Beat != nil {
+		b.Beat, b.TTL = st.Beat.Beat, st.Beat.TTL
+		if epoch == 0 {
+			b.Epoch = st.Beat.Epoch
+		}
+	}
+	if b.Epoch == 0 {
+		b.Epoch = o.Memory.LastEpoch
+	}
+	st.Beat = &b
+	return st
+}
+
+func (o *Observation) lastStatus() dcs.Status {
+	if c := o.DCS.Cluster; c != nil && c.Status != nil {
+		return *c.Status
+	}
+	return dcs.Status{}
+}
+
+// MemberDocument is the value of this node's member key (wire contract §4.2).
+func MemberDocument(o *Observation) dcs.Member {
+	s := &o.Settings
+	mem := dcs.Member{
+		Name: o.Me.Name, ConnURL: o.Me.ConnURL, APIURL: o.Me.APIURL, ProxyURL: o.Me.ProxyURL,
+		State: o.State(), Role: o.Role(), Version: o.Me.Version, Tags: s.Tags, Pause: s.Pause,
+	}
+	if len(o.PG.PendingRestart) > 0 {
+		mem.PendingRestart = true
+		mem.PendingRestartReason, _ = json.Marshal(o.PG.PendingRestart) // a map of strings cannot fail
+	}
+	if mem.Role == "primary" && o.PG.CheckpointPending {
+		no := false
+		mem.CheckpointAfterPromote = &no
+	}
+	if o.PG.Known && (!o.Op.Running || o.Op.Kind == OpPromote || o.Op.Kind == OpCheckDivergence) {
+		r := &o.PG.Row
+		mem.XLogLocation, mem.Timeline = r.Position, r.Timeline
+		if r.InRecovery {
+			mem.ReceiveLSN, mem.ReplayLSN, mem.ReplicationState = r.Receive, r.Replay, r.ReplicationState
+		}
+	}
+	return mem
+}
+
+// State is the state string of wire contract §4.2.
+func (o *Observation) State() string {
+	if o.Op.Running {
+		switch o.Op.Kind {
+		case OpBootstrap:
+			return "initializing new cluster"
+		case OpClone:
+			return "creating replica"
+		case OpStartPrimary, OpStartStandby:
+			return "starting"
+		case OpRestart:
+			return "restarting"
+		case OpStop:
+			return "stopping"
+		case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpPromote, OpCheckDivergence:
+		}
+	}
+	switch o.PG.Process {
+	case ProcessRunning:
+		return "running"
+	case ProcessStarting:
+		return "starting"
+	case ProcessUnsure:
+		return "stopping"
+	case ProcessDown:
+	}
+	switch {
+	case o.Memory.Bootstrap == BootstrapFailed && o.Op.Kind == OpBootstrap:
+		return "initdb failed"
+	case o.Memory.FailedTries > 0:
+		return "start failed"
+	case o.PG.Crashed:
+		return "crashed"
+	}
+	return "stopped"
+}
+
+// Role is the role string of wire contract §4.2.
+func (o *Observation) Role() string {
+	switch {
+	case o.PG.DataDir != DataDirPresent || o.Op.Running && (o.Op.Kind == OpClone || o.Op.Kind == OpBootstrap):
+		return "uninitialized"
+	case o.PG.Process == ProcessDown && o.PG.StandbySignal:
+		return "replica"
+	case o.PG.Process == ProcessDown && !(o.mayLead() && o.Memory.Primary):
+		return "demoted"
+	case o.Op.Running && o.Op.Kind == OpPromote && !o.Memory.Primary:
+		return "promoted"
+	case o.Memory.Primary:
+		return "primary"
+	}
+	return "replica"
+}
+
+// NewView is what everybody else may see after this decision.
+func NewView(o *Observation, d *Decision) *View {
+	s := &o.Settings
+	v := &View{
+		Name: o.Me.Name, Scope: o.Me.Scope, Version: o.Me.Version, At: o.Now, Turned: o.Now, Period: o.period(),
+		Leading:     d.Memory.Lease.Epoch != 0 && d.Memory.Primary && o.PG.Process == ProcessRunning,
+		AnswerUntil: d.Memory.Lease.StopAt(), Deadline: d.Memory.Lease.Deadline,
+		Paused: s.Pause, Cluster: o.DCS.Cluster,
+		SystemID: o.PG.SystemID, Known: o.PG.Known, Row: o.PG.Row,
+		ServerVersion: o.PG.ServerVersion, PostmasterStartTime: o.PG.PostmasterStartTime,
+		PendingRestart: o.PG.PendingRestart, Operation: o.Op,
+		Tags: s.Tags, NoLoadBalance: s.Tags.Bool("noloadbalance"),
+		TTL: s.TTL, LoopWait: s.LoopWait, MaximumLagOnFailover: s.MaximumLagOnFailover, Config: s.Document,
+		Reason: d.Text(o.Me.Name),
+	}
+	seen := *o
+	seen.Memory = d.Memory
+	v.State, v.Role = seen.State(), seen.Role()
+	return v
+}
+
+// MarkSeen records when the view's cluster snapshot was last known to be current.
+func (v *View) MarkSeen(at Instant, wall time.Time) { v.ClusterAt, v.DCSLastSeen = at, wall }

@@ -1,0 +1,227 @@
+package ha
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+type timeline = wal.Timeline
+
+// elect is table U: nobody holds the lock, and this node's server runs.
+func elect(o *Observation) Decision {
+	m := &o.Memory
+	if m.Lease.Epoch != 0 { // rule (d) was tried a moment ago, and is tried again
+		return o.rest(ElectionReclaims)
+	}
+	if o.claimsInitialize() { // E4, E5
+		if o.PG.Known && o.PG.Row.InRecovery {
+			if m.LastEpoch == 0 {
+				return o.exit(1, JoinAborted, "")
+			}
+		} else {
+			return o.claimInitialize()
+		}
+	}
+	if o.ownLastBeat() {
+		return o.then(PublishReleased{}, TakeBackFinished)
+	}
+	if o.Leash.Armed != 0 && o.PG.Known && o.PG.Row.InRecovery {
+		return o.disarm()
+	}
+	if o.Now < m.YieldUntil && o.others() {
+		return o.wait(m.YieldUntil.Sub(o.Now), ElectionYields)
+	}
+	if why := o.unfit(); why != "" {
+		return refuse(o, why)
+	}
+	hold := m.holdOff(o)
+	if hold > 0 && o.mayWrite() {
+		return refuse(o, "the last leader may still act, and I am writable without the lock")
+	}
+	if ask := o.racersToAsk(hold > 0); ask != nil && !o.wanted() {
+		return o.then(*ask, ElectionAsks)
+	}
+	if hold > 0 {
+		return o.wait(hold, ElectionHoldOff, hold.Round(100*time.Millisecond).String())
+	}
+	if why := o.lostRace(); why != "" {
+		return refuse(o, why)
+	}
+	return o.then(Claim{}, ElectionWins)
+}
+
+// refuse stays out of the race. Without a lock nobody may be writable: a
+// primary that does not win stops (F4b).
+func refuse(o *Observation, why string) Decision {
+	m := &o.Memory
+	if o.mayWrite() {
+		m.armRewind()
+		return o.begin(Stop{Mode: StopImmediate}, DemoteNoLock, why)
+	}
+	if o.Settings.NoFailover || !o.DCS.Cluster.Failover.Empty() { // U3: the new leader may be behind me
+		m.armRewind()
+	}
+	return o.wait(o.period()/2, ElectionRefused, why)
+}
+
+// mayWrite tells whether the running server accepts writes, as far as is known.
+func (o *Observation) mayWrite() bool {
+	if o.PG.Process == ProcessDown {
+		return false
+	}
+	if o.PG.Known {
+		return !o.PG.Row.InRecovery
+	}
+	return o.Memory.Primary
+}
+
+// unfit is the gate of ha-behaviour 2.1: why this node may not race at all.
+func (o *Observation) unfit() string {
+	c := o.DCS.Cluster
+	switch {
+	case !o.PG.Known:
+		return "the server does not answer"
+	case c.Initialize == nil || !dcs.InitializeValid(c.Initialize.SystemID):
+		return "the cluster has no system identifier yet"
+	case o.PG.Row.Timeline < clusterTimeline(c): // 2.1.4, and S2 for whomever an operator named
+		return fmt.Sprintf("my timeline %d is older than the cluster's %d", o.PG.Row.Timeline, clusterTimeline(c))
+	case !o.PG.Row.InRecovery:
+		return ""
+	case o.Settings.NoFailover: // 2.1.6, before 2.1.7
+		return "nofailover is set"
+	case !o.Settings.LeashOff && !o.Leash.Attached: // 2.1.8
+		return "the leash does not answer"
+	}
+	return ""
+}
+
+// wanted tells whether a pending request names this node as the new leader.
+func (o *Observation) wanted() bool {
+	f := o.DCS.Cluster.Failover
+	return f != nil && f.Candidate == o.Me.Name && !f.Bad
+}
+
+// clusterTimeline is the timeline that /history leads to; 0 when unknown.
+func clusterTimeline(c *dcs.Cluster) wal.Timeline {
+	if c.History == nil {
+		return 0
+	}
+	n := len(c.History.Lines)
+	if n == 0 {
+		return 1
+	}
+	return c.History.Lines[n-1].Timeline + 1
+}
+
+// racers are the other members that could hold more WAL: those of the last
+// snapshot with a leader and the present ones, the later list winning.
+func (o *Observation) racers() []dcs.Member {
+	var out []dcs.Member
+	add := func(mem *dcs.Member) {
+		if mem.Name == o.Me.Name || mem.APIURL == "" || mem.NoFailover() {
+			return
+		}
+		out = append(out, *mem)
+	}
+	for i := range o.Memory.LastMembers {
+		if mem := &o.Memory.LastMembers[i]; o.DCS.Cluster.Member(mem.Name) == nil {
+			add(mem)
+		}
+	}
+	for i := range o.DCS.Cluster.Members {
+		add(&o.DCS.Cluster.Members[i])
+	}
+	return out
+}
+
+// answersFresh is how old answers may be when a claim is decided on.
+const answersFresh = 500 * time.Millisecond
+
+// racersToAsk returns the question to put before going on, nil when the answers
+// at hand are good. While the hold-off runs they are asked once, so that the
+// timeout of a dead host is over when it ends: a node whose key vanished, or
+// that did not answer then, is only glanced at the second time.
+func (o *Observation) racersToAsk(waiting bool) *AskPeers {
+	p, m := &o.Peers, &o.Memory
+	asked := p.AskedAt != 0 && p.AskedAt >= m.Leaderless
+	if asked && (waiting || o.Now.Sub(p.AskedAt) <= answersFresh) {
+		return nil
+	}
+	ask := AskPeers{Timeout: peerTimeout}
+	for _, mem := range o.racers() {
+		gone := o.DCS.Cluster.Member(mem.Name) == nil
+		if prev, known := p.Answers[mem.Name]; gone || asked && known && !prev.Reachable {
+			ask.Glance = append(ask.Glance, mem)
+		} else {
+			ask.Await = append(ask.Await, mem)
+		}
+	}
+	if len(ask.Await)+len(ask.Glance) == 0 {
+		return nil
+	}
+	return &ask
+}
+
+// peerTimeout is how long a member's answer is waited for (ha-behaviour 2.3).
+const peerTimeout = 2 * time.Second
+
+// lostRace is the comparison of ha-behaviour 2.2 and 2.4: why this node does
+// not claim, or "".
+func (o *Observation) lostRace() string {
+	f := o.DCS.Cluster.Failover
+	pending := f != nil && !f.Empty() && !f.Bad
+	lag, skip := true, ""
+	switch {
+	case o.wanted():
+		return ""
+	case pending && f.Candidate != "":
+		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && o.DCS.Cluster.Member(f.Candidate) != nil {
+			return "leaving it to the requested candidate " + f.Candidate
+		}
+		lag = false
+	}
+	if pending {
+		lag = false
+		if f.Leader == o.Me.Name {
+			if can, _ := o.failoverPossible(failoverQuery{except: f.Candidate}); can {
+				return "a switchover away from me was requested"
+			}
+		} else {
+			skip = f.Leader
+		}
+	}
+	if !o.PG.Row.InRecovery {
+		return "" // 2.1.4: a running primary on the newest timeline
+	}
+	return o.compare(lag, skip)
+}
+
+func (o *Observation) compare(lag bool, skip string) string {
+	c, mine := o.DCS.Cluster, o.PG.Row.Position
+	if lag && c.Status != nil && c.Status.Optime.Sub(mine) > o.maxLag() {
+		return fmt.Sprintf("my WAL position %s is more than %d bytes behind the last leader's %s", mine, o.maxLag(), c.Status.Optime)
+	}
+	for _, mem := range o.racers() {
+		p, ok := o.Peers.Answers[mem.Name]
+		if !ok || p.Limitation() != "" || mem.Name == skip && p.InRecovery {
+			continue
+		}
+		switch {
+		case !p.InRecovery:
+			return mem.Name + " still runs as a primary"
+		case p.Position > mine:
+			return fmt.Sprintf("%s is ahead of my WAL position: %s > %s", mem.Name, p.Position, mine)
+		case p.Position == mine && p.Priority > o.Settings.FailoverPriority && mem.Name != o.Memory.LastLeader:
+			return fmt.Sprintf("%s has equal WAL and a higher failover_priority", mem.Name)
+		}
+	}
+	return ""
+}
+
+// maxLag is maximum_lag_on_failover as an unsigned bound; below zero it is zero.
+func (o *Observation) maxLag() uint64 {
+	return uint64(max(o.Settings.MaximumLagOnFailover, 0))
+}

@@ -1,0 +1,96 @@
+package ha
+
+import "time"
+
+// follow is row H8 with table F: somebody else holds the lock.
+func follow(o *Observation) Decision {
+	m := &o.Memory
+	if o.mayWrite() { // F4b
+		m.armRewind()
+		return o.begin(Stop{Mode: StopImmediate}, DemoteNoLock, "the leader is "+o.DCS.Cluster.LeaderName())
+	}
+	if o.Leash.Armed != 0 && o.PG.Known {
+		return o.disarm()
+	}
+	leader, ready := o.upstream(o.DCS.Cluster.LeaderName())
+	if !o.PG.Known {
+		return o.rest(SecondaryNoAction, leader.Member)
+	}
+	if d, repoint := o.repoint(); repoint { // F8
+		return d
+	}
+	if ready {
+		if m.Rewind == RewindIdle && o.leaderTimeline() > o.PG.Row.Timeline && o.PG.Row.Timeline != 0 && o.PG.Row.ReplicationState != "streaming" && !o.justCompared() { // F10
+			m.armRewind()
+		}
+		if o.PG.Row.ReplicationState == "streaming" && m.Rewind == RewindCheck && o.PG.Row.Timeline == o.leaderTimeline() {
+			m.Rewind, m.RewindFor = RewindIdle, m.LastEpoch // streaming on the leader's timeline is the proof
+		}
+		if d, done := rejoin(o, leader, ready); done { // F5
+			return d
+		}
+	}
+	if want, stale := o.slotPlan(); stale {
+		return o.then(SyncSlots{Want: want}, SecondarySlots)
+	}
+	if !ready {
+		return o.rest(SecondaryNoUpstream, leader.Member)
+	}
+	if o.PG.Row.ReplicationState != "streaming" || o.PG.Row.Timeline != o.leaderTimeline() {
+		return o.wait(min(settling, o.period()), SecondaryNoAction, leader.Member)
+	}
+	return o.rest(SecondaryNoAction, leader.Member)
+}
+
+// settling is the pause between looks at a standby that does not stream on the
+// leader's timeline yet: of that, the server sends no event.
+const settling = 500 * time.Millisecond
+
+// justCompared: the last comparison with the leader is less than a period old.
+func (o *Observation) justCompared() bool {
+	return o.Op.Kind == OpCheckDivergence && o.Now.Sub(o.Op.Ended) < o.period()
+}
+
+func (o *Observation) leaderTimeline() timeline {
+	if l := o.DCS.Cluster.Member(o.DCS.Cluster.LeaderName()); l != nil {
+		return l.Timeline
+	}
+	return 0
+}
+
+// repoint follows another upstream by a reload when the settings name the wrong one.
+func (o *Observation) repoint() (Decision, bool) {
+	up, _ := o.upstream(o.followName())
+	if up.ConnURL == "" || o.PG.Upstream == up.Member && o.PG.UpstreamURL == up.ConnURL {
+		return Decision{}, false
+	}
+	if f, ok := o.Last.Action.(Follow); ok && f.Upstream == up && o.Last.Result != ResultOK {
+		return o.rest(SecondaryFollows, up.Member+": "+o.Last.Error), true
+	}
+	return o.then(Follow{Upstream: up}, SecondaryFollows, up.Member), true
+}
+
+// followName is whom this node follows (ha-behaviour 1.14).
+func (o *Observation) followName() string {
+	c := o.DCS.Cluster
+	if up := o.Settings.ReplicateFrom; up != "" && up != o.Me.Name && c.Member(up) != nil {
+		return up
+	}
+	if name := c.LeaderName(); name != o.Me.Name {
+		return name
+	}
+	return ""
+}
+
+// upstream describes the member called name; ready tells that it runs as the
+// primary, as far as its own key says.
+func (o *Observation) upstream(name string) (up Upstream, ready bool) {
+	up.Member = name
+	mem := o.DCS.Cluster.Member(name)
+	if mem == nil || name == "" {
+		return up, false
+	}
+	up.ConnURL = mem.ConnURL
+	up.Checkpointed = mem.CheckpointAfterPromote == nil
+	return up, mem.ConnURL != "" && mem.State == "running" && mem.Role == "primary"
+}

@@ -1,0 +1,125 @@
+package ha
+
+import (
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+)
+
+// mustTakeBack: the snapshot says this node is the leader, the memory does not.
+func (o *Observation) mustTakeBack() bool {
+	return o.leaderIsMe() && o.Memory.Lease.Epoch == 0
+}
+
+// takeBack continues a leadership of this node's own after its agent was
+// restarted, or ends it where that is not safe.
+func takeBack(o *Observation) Decision {
+	l, st := o.DCS.Cluster.Leader, o.DCS.Cluster.Status
+	if st != nil && st.Beat != nil && !st.Beat.Released && st.Beat.Holder != o.Me.Holder {
+		return o.rest(ElectionRefused, "the leader key carries my name, but another installation wrote it; is "+o.Me.Name+" configured on two hosts?")
+	}
+	spent := !o.Settings.LeashOff && o.Leash.Highest >= l.Epoch && o.Leash.Armed != l.Epoch
+	_, tried := o.Last.Action.(TakeBack)
+	switch {
+	case !spent && tried && o.mayWrite() && o.lastCall(l.Epoch):
+		o.Memory.armRewind()
+		return o.begin(Stop{Mode: StopFast, Escalate: o.Memory.stopBudget(o) / 2}, DemoteNoLock, "my leadership could not be renewed in time")
+	case !spent:
+		return o.then(TakeBack{Epoch: l.Epoch}, TakeBackOwn)
+	case o.PG.Process != ProcessDown && !(o.PG.Known && o.PG.Row.InRecovery):
+		return o.begin(Stop{Mode: StopImmediate}, DemoteNoLock, "the deadline of my leadership has passed")
+	default:
+		return o.then(Release{Epoch: l.Epoch, Clean: true}, TakeBackLatched)
+	}
+}
+
+// lastCall tells whether the time for an orderly stop has come for a leadership
+// that was not taken back yet; without a leash there is no later one.
+func (o *Observation) lastCall(epoch int64) bool {
+	return o.Settings.LeashOff || o.Leash.Armed != epoch || o.Now >= o.Leash.Deadline.Add(-o.Memory.stopBudget(o))
+}
+
+// lead is row H3: the lock is held and renewed.
+func lead(o *Observation) Decision {
+	m, c := &o.Memory, o.DCS.Cluster
+	if m.Demoting && o.Op.Kind == OpStop && o.Op.Error == "" { // the server came back by itself
+		m.Demoting = false
+	}
+	switch {
+	case !o.armed() && o.armFailed():
+		return giveUpUnarmed(o)
+	case !o.armed():
+		return o.then(ArmLeash{}, LeaderArming)
+	case c.Initialize == nil || !dcs.InitializeValid(c.Initialize.SystemID): // S6
+		if dcs.InitializeValid(o.PG.SystemID) {
+			return o.then(WriteInitialize{SystemID: o.PG.SystemID, Revision: initializeRevision(c)}, LeaderRepairsInitialize)
+		}
+		return o.rest(NoSystemID)
+	case configMissing(c): // S7
+		return o.then(WriteConfig{Revision: configRevision(c)}, LeaderRepairsConfig)
+	case !o.PG.Known: // S19
+		return o.rest(LeaderNoQuery)
+	}
+	if d, ok := manualFailover(o); ok {
+		return d
+	}
+	if o.PG.Row.InRecovery {
+		return promote(o)
+	}
+	return stayPrimary(o)
+}
+
+func (o *Observation) armFailed() bool {
+	_, arm := o.Last.Action.(ArmLeash)
+	return arm && o.Last.Result != ResultOK
+}
+
+// giveUpUnarmed: 1.13 step 1. A node that nobody would stop in time is no leader.
+func giveUpUnarmed(o *Observation) Decision {
+	m := &o.Memory
+	if o.PG.Known && o.PG.Row.InRecovery {
+		return o.then(o.releaseKey(true), LeaderUnarmed, o.Last.Error)
+	}
+	m.Demoting = true
+	m.armRewind()
+	return o.begin(Stop{Mode: StopImmediate}, LeaderUnarmed, o.Last.Error)
+}
+
+func configMissing(c *dcs.Cluster) bool {
+	return c.Invalid[dcs.KeyConfig] == "" && (c.Config == nil || string(c.Config.Raw) == "{}")
+}
+
+func configRevision(c *dcs.Cluster) int64 {
+	if c.Config == nil {
+		return 0
+	}
+	return c.Config.ModRevision
+}
+
+// promotionBudget is the least time before the stop instant at which a
+// promotion is begun (S6).
+func promotionBudget(t Timing) time.Duration { return min(t.Period/2, time.Second) }
+
+// promote: 1.13 step 5, with the preconditions of S6.
+func promote(o *Observation) Decision {
+	m := &o.Memory
+	if m.Lease.StopAt().Sub(o.Now) < promotionBudget(m.Lease.Timing) {
+		return o.wait(m.Lease.NextLook(o.Now, o.period()), LeaderTooLate)
+	}
+	if left, due := o.retryDue(m.FailedOp); !due && o.Op.Kind == OpPromote {
+		return o.wait(left, LeaderPromoting, o.Op.Error)
+	}
+	m.Rewind, m.RewindFor = RewindIdle, m.Lease.Epoch
+	return o.begin(Promote{}, LeaderPromotes)
+}
+
+// stayPrimary: 1.13 step 3 for asynchronous clusters.
+func stayPrimary(o *Observation) Decision {
+	if lines, stale := o.historyLines(); stale {
+		return o.then(WriteHistory{Lines: lines}, LeaderWritesHistory)
+	}
+	if want, stale := o.slotPlan(); stale {
+		return o.then(SyncSlots{Want: want}, LeaderSlots)
+	}
+	return o.rest(LeaderNoAction)
+}

@@ -1,0 +1,204 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+)
+
+// act performs one action and says what became of it.
+func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outcome {
+	if a == nil {
+		return ha.Outcome{}
+	}
+	out := ha.Outcome{Action: a, Result: ha.ResultOK}
+	var err error
+	switch a := a.(type) {
+	case ha.Renew:
+		return l.round(ctx, o, a, o.Memory.Lease)
+	case ha.TakeBack:
+		return l.takeBack(ctx, o, a)
+	case ha.Claim:
+		return l.claim(ctx, o, a)
+	case ha.Release:
+		err = l.release(ctx, o, a)
+	case ha.PublishReleased:
+		err = l.publishReleased(ctx, o)
+	case ha.ArmLeash:
+		err = l.short(ctx, func(ctx context.Context) error {
+			return l.Leash.Arm(ctx, o.Memory.Lease.Epoch, o.Memory.Lease.Deadline)
+		})
+	case ha.DisarmLeash:
+		err = l.short(ctx, func(ctx context.Context) error { return l.Leash.Disarm(ctx, a.Epoch) })
+	case ha.SuspendLeash:
+		err = l.short(ctx, l.Leash.Suspend)
+	case ha.AskPeers:
+		l.ask(ctx, a)
+	case ha.Follow:
+		err = l.short(ctx, func(ctx context.Context) error { return l.Node.Follow(ctx, a.Upstream) })
+	case ha.SyncSlots:
+		err = l.short(ctx, func(ctx context.Context) error { return l.Node.SyncSlots(ctx, a.Want) })
+	case ha.MoveAside:
+		err = l.short(ctx, l.Node.MoveAside)
+	case ha.WriteInitialize:
+		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyInitialize, Value: []byte(a.SystemID), Revision: &a.Revision})
+	case ha.DropInitialize:
+		err = l.request(ctx, o, func(ctx context.Context) error { return l.DCS.DeleteInitialize(ctx, a.Revision) })
+	case ha.WriteConfig:
+		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyConfig, Value: o.Settings.Document, Revision: &a.Revision})
+	case ha.WriteHistory:
+		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyHistory, Value: (&dcs.History{Lines: a.Lines}).Encode(), Epoch: o.Memory.Lease.Epoch})
+	case ha.CleanFailover:
+		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyFailover, Value: []byte("{}"), Epoch: o.Memory.Lease.Epoch, Revision: &a.Revision})
+	case ha.CancelOperation:
+		l.Ops.Cancel()
+	case ha.Exit:
+		l.Log.Info(a.Message, "exit", a.Code)
+	case ha.Bootstrap, ha.PostBootstrap, ha.Clone, ha.Rewind, ha.CrashRecovery, ha.Start, ha.Stop, ha.Promote, ha.Restart, ha.CheckDivergence:
+		l.Ops.Begin(a)
+	}
+	return l.outcome(out, err)
+}
+
+// outcome classes err; a failure is logged here and nowhere else.
+func (l *Loop) outcome(out ha.Outcome, err error) ha.Outcome {
+	switch {
+	case err == nil:
+		out.Result = ha.ResultOK
+		return out
+	case errors.Is(err, dcs.ErrConflict):
+		out.Result = ha.ResultConflict
+	case errors.Is(err, dcs.ErrUnknown):
+		out.Result = ha.ResultUnknown
+	case errors.Is(err, dcs.ErrLeaseLost):
+		out.Result = ha.ResultLeaseLost
+	default:
+		out.Result = ha.ResultFailed
+	}
+	out.Error = err.Error()
+	l.Log.Warn(out.Error)
+	return out
+}
+
+// timing is what the next round promises: the lease that etcd granted, where
+// that is more than was asked for.
+func (l *Loop) timing(o *ha.Observation) ha.Timing {
+	t, err := ha.NewTiming(max(o.Settings.TTL, o.DCS.Granted), o.Settings.LoopWait, o.Settings.RetryTimeout)
+	if err != nil && o.Memory.Lease.Epoch == 0 {
+		l.Log.Warn(err.Error())
+	}
+	return t
+}
+
+// round renews the lease: keepalive and guarded transaction. The clock is read
+// before anything is sent, and nothing may take longer than the time that is
+// left for it.
+func (l *Loop) round(ctx context.Context, o *ha.Observation, a ha.Action, lease ha.Lease) ha.Outcome {
+	t := l.timing(o)
+	sent := l.Now()
+	seen := *o
+	seen.Memory.Lease = lease
+	st := ha.NextStatus(&seen, sent, t)
+	budget := t.RetryTimeout
+	if lease.Deadline != 0 && !o.Settings.Pause {
+		budget = min(budget, lease.Deadline.Add(-t.Stop).Sub(sent))
+	}
+	least := time.Millisecond
+	if _, again := a.(ha.TakeBack); again {
+		least = takeBackBudget
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(budget, least))
+	defer cancel()
+	err := l.DCS.Renew(ctx, dcs.Renewal{Name: l.Me.Name, Epoch: lease.Epoch, Status: st.Encode()})
+	out := l.outcome(ha.Outcome{Action: a, Sent: sent, Beat: st.Beat.Beat, Timing: t}, err)
+	if err == nil && o.Leash.Armed == lease.Epoch {
+		l.Leash.Extend(lease.Epoch, lease.Extended(sent, t, st.Beat.Beat).Deadline)
+	}
+	return out
+}
+
+// takeBackBudget is what a round for a leadership of before gets at least, also
+// when its time for an orderly stop has begun.
+const takeBackBudget = 500 * time.Millisecond
+
+// takeBack is a round for a leadership that an earlier run of this agent held.
+func (l *Loop) takeBack(ctx context.Context, o *ha.Observation, a ha.TakeBack) ha.Outcome {
+	return l.round(ctx, o, a, ha.Resumed(o, a.Epoch))
+}
+
+func (l *Loop) claim(ctx context.Context, o *ha.Observation, a ha.Claim) ha.Outcome {
+	t := l.timing(o)
+	sent := l.Now()
+	st := ha.ClaimStatus(o, sent, t)
+	budget := t.RetryTimeout
+	if lease := o.Memory.Lease; lease.Epoch != 0 && !o.Settings.Pause { // rule (d): only before the stop instant
+		budget = min(budget, lease.StopAt().Sub(sent))
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(budget, time.Millisecond))
+	defer cancel()
+	c := dcs.Claim{
+		Name: l.Me.Name, Status: st.Encode(),
+		StatusRevision: o.DCS.Cluster.ModRevision(dcs.KeyStatus),
+		SyncRevision:   o.DCS.Cluster.ModRevision(dcs.KeySync),
+	}
+	epoch, err := l.DCS.Claim(ctx, c)
+	return l.outcome(ha.Outcome{Action: a, Sent: sent, Epoch: epoch, Timing: t}, err)
+}
+
+func (l *Loop) release(ctx context.Context, o *ha.Observation, a ha.Release) error {
+	r := dcs.Release{Epoch: a.Epoch}
+	if a.Clean {
+		st := ha.ReleasedStatus(o, a.Epoch, a.Optime)
+		r.Status = st.Encode()
+	}
+	return l.request(ctx, o, func(ctx context.Context) error { return l.DCS.Release(ctx, r) })
+}
+
+func (l *Loop) publishReleased(ctx context.Context, o *ha.Observation) error {
+	st := ha.ReleasedStatus(o, 0, 0)
+	rev := o.DCS.Cluster.Status.ModRevision
+	return l.put(ctx, o, dcs.Write{Key: dcs.KeyStatus, Value: st.Encode(), Revision: &rev, NoLeader: true})
+}
+
+func (l *Loop) put(ctx context.Context, o *ha.Observation, w dcs.Write) error {
+	return l.request(ctx, o, func(ctx context.Context) error { return l.DCS.Put(ctx, w) })
+}
+
+// request bounds a write to etcd by the retry budget, and by what is left of a
+// held lease.
+func (l *Loop) request(ctx context.Context, o *ha.Observation, do func(context.Context) error) error {
+	budget := o.Settings.RetryTimeout
+	if lease := o.Memory.Lease; lease.Epoch != 0 {
+		budget = min(budget, max(lease.NextLook(l.Now(), budget), 500*time.Millisecond))
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	return do(ctx)
+}
+
+// shortTimeout bounds actions on the local server and the leash.
+const shortTimeout = 2 * time.Second
+
+func (l *Loop) short(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, shortTimeout)
+	defer cancel()
+	return do(ctx)
+}
+
+func (l *Loop) ask(ctx context.Context, a ha.AskPeers) {
+	ctx, cancel := context.WithTimeout(ctx, a.Timeout)
+	defer cancel()
+	answers := l.Peers.Ask(ctx, a.Await, a.Glance)
+	if answers == nil {
+		answers = map[string]ha.Peer{}
+	}
+	for _, mem := range append(append([]dcs.Member{}, a.Await...), a.Glance...) {
+		if _, ok := answers[mem.Name]; !ok {
+			answers[mem.Name] = ha.Peer{}
+		}
+	}
+	l.peers = ha.Peers{AskedAt: l.Now(), Answers: answers}
+}

@@ -1,0 +1,235 @@
+// Package loop drives a node: it gathers the facts, asks ha.Decide, performs
+// the one action it returns, and looks again. It decides nothing itself.
+//
+// Step is synchronous and starts no goroutine, so that the simulator runs the
+// very code that runs in production; Run adds the timer and the wake-ups.
+package loop
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+)
+
+// Node is the local server as the loop needs it.
+type Node interface {
+	// Facts returns what is known of the server. It never takes longer than
+	// ctx allows, whatever the server or the disk does: what could not be
+	// found out in time is reported as unknown.
+	Facts(ctx context.Context) ha.Postgres
+	// Follow points the running standby at another upstream.
+	Follow(ctx context.Context, up ha.Upstream) error
+	// SyncSlots makes the physical slots those wanted.
+	SyncSlots(ctx context.Context, want []ha.Slot) error
+	// MoveAside renames the data directory this run made to <dir>.failed.
+	MoveAside(ctx context.Context) error
+}
+
+// Operator runs long actions, one at a time.
+type Operator interface {
+	// Begin starts a; the caller made sure that nothing runs.
+	Begin(a ha.Action)
+	// Poll returns the running operation or the last one.
+	Poll() ha.Operation
+	// Cancel asks the running operation to end; it may take a while.
+	Cancel()
+}
+
+// Leash is the process that owns postgres and the deadline.
+type Leash interface {
+	Status() ha.Leash
+	// Arm hands over epoch and deadline and returns once the leash confirmed.
+	Arm(ctx context.Context, epoch int64, deadline ha.Instant) error
+	// Extend moves the deadline of the armed epoch; it cannot block or fail.
+	Extend(epoch int64, deadline ha.Instant)
+	Disarm(ctx context.Context, epoch int64) error
+	Suspend(ctx context.Context) error
+}
+
+// Peers asks other members for their state. It returns when every member in
+// await answered or failed to, or when ctx ends; members in glance are asked
+// too, but not waited for.
+type Peers interface {
+	Ask(ctx context.Context, await, glance []dcs.Member) map[string]ha.Peer
+}
+
+// Options are what a Loop works with. All fields are required, but for those
+// that say otherwise.
+type Options struct {
+	Me    ha.Identity
+	DCS   dcs.Store
+	Node  Node
+	Ops   Operator
+	Leash Leash
+	Peers Peers
+	// Settings returns the values in force; Configure is told of each new
+	// /config document before the next decision.
+	Settings  func() ha.Settings
+	Configure func(ctx context.Context, document []byte)
+	Now       func() ha.Instant
+	Wall      func() time.Time
+	// Publish receives the view after each decision.
+	Publish func(*ha.View)
+	Log     *slog.Logger
+	// Trace, when set, sees every observation with its decision.
+	Trace func(o *ha.Observation, d *ha.Decision)
+}
+
+// Loop is one node's cycle. It is not safe for concurrent use: the goroutine
+// that calls Step owns it.
+type Loop struct {
+	Options
+	memory   ha.Memory
+	last     ha.Outcome
+	peers    ha.Peers
+	cluster  *dcs.Cluster
+	seenAt   ha.Instant
+	seenWall time.Time
+	config   int64 // mod revision of the /config that is in force
+	reread   bool  // the watched view is suspect: read past it
+	stopping bool
+	member   published
+	reason   ha.Reason
+	detail   string
+}
+
+// New returns a loop that has seen nothing yet.
+func New(o Options) *Loop { return &Loop{Options: o} }
+
+// maxTurns bounds the decisions of one step; more means that two of them
+// contradict each other.
+const maxTurns = 40
+
+// Stop makes the next decisions end the agent in good order. It must be called
+// from the goroutine that owns the loop.
+func (l *Loop) Stop() { l.stopping = true }
+
+// Memory returns what the loop carries between decisions.
+func (l *Loop) Memory() ha.Memory { return l.memory }
+
+// Step observes, decides and acts until nothing more is to be done at once. It
+// returns how long to wait for an event, or why the agent is to end.
+func (l *Loop) Step(ctx context.Context) (time.Duration, *ha.Exit) {
+	for turn := 0; ; turn++ {
+		d, o := l.Turn(ctx)
+		if e, ok := d.Action.(ha.Exit); ok {
+			l.touch(ctx, o)
+			return 0, &e
+		}
+		if !d.Again || turn == maxTurns || ctx.Err() != nil {
+			l.touch(ctx, o)
+			if turn == maxTurns {
+				l.Log.Error("decisions do not settle; pausing", "reason", d.Text(l.Me.Name))
+				return time.Second, nil
+			}
+			return d.Wait, nil
+		}
+	}
+}
+
+// Turn is one observation, one decision, one action.
+func (l *Loop) Turn(ctx context.Context) (ha.Decision, *ha.Observation) {
+	o := l.observe(ctx)
+	d := ha.Decide(o)
+	l.memory = d.Memory
+	l.say(&d)
+	l.publish(&o, &d)
+	if l.Trace != nil {
+		l.Trace(&o, &d)
+	}
+	o.Memory = d.Memory
+	l.last = l.act(ctx, &o, d.Action)
+	if failed(l.last) {
+		d.Again = false
+		d.Wait = min(d.Wait, time.Second)
+	}
+	l.reread = l.reread || l.last.Result == ha.ResultConflict || l.last.Result == ha.ResultUnknown
+	return d, &o
+}
+
+// failed tells whether an action's failure ends the step. A round that failed
+// does not: there is more to decide, and the next round is spaced by the lease.
+func failed(last ha.Outcome) bool {
+	if _, renew := last.Action.(ha.Renew); renew {
+		return false
+	}
+	return last.Result != ha.ResultOK && last.Result != ha.ResultNone
+}
+
+// factsTimeout bounds the look at the server; less when a round is due, which
+// nothing may delay.
+func (l *Loop) factsTimeout(now ha.Instant) time.Duration {
+	if l.memory.Lease.Due(now) {
+		return 200 * time.Millisecond
+	}
+	return time.Second
+}
+
+// snapshotTimeout bounds the look at etcd's keys. They come from memory; a view
+// that is not whole is an event's business, not worth waiting for.
+const snapshotTimeout = 300 * time.Millisecond
+
+func (l *Loop) observe(ctx context.Context) ha.Observation {
+	o := ha.Observation{Me: l.Me, Stopping: l.stopping, Memory: l.memory, Last: l.last, Peers: l.peers}
+	o.DCS = l.look(ctx)
+	o.Settings = l.Settings()
+	facts, cancel := context.WithTimeout(ctx, l.factsTimeout(l.Now()))
+	o.PG = l.Node.Facts(facts)
+	cancel()
+	o.Op = l.Ops.Poll()
+	o.Leash = l.Leash.Status()
+	o.Now, o.Wall = l.Now(), l.Wall()
+	return o
+}
+
+// look returns the newest snapshot, and applies a changed /config first.
+func (l *Loop) look(ctx context.Context) ha.DCS {
+	ctx, cancel := context.WithTimeout(ctx, l.lookTimeout())
+	defer cancel()
+	read := l.DCS.Snapshot
+	if l.reread {
+		read = l.DCS.Read
+	}
+	at := l.Now()
+	c, err := read(ctx)
+	if err != nil {
+		return ha.DCS{Cluster: l.cluster, Granted: l.DCS.TTL(), Error: err.Error()}
+	}
+	l.reread = false
+	l.cluster, l.seenAt, l.seenWall = c, at, l.Wall()
+	if c.Config != nil && c.Config.ModRevision != l.config {
+		l.config = c.Config.ModRevision
+		l.Configure(ctx, c.Config.Raw)
+	}
+	l.DCS.SetTTL(l.Settings().TTL)
+	return ha.DCS{Cluster: c, Fresh: true, Granted: l.DCS.TTL()}
+}
+
+func (l *Loop) lookTimeout() time.Duration {
+	if l.reread {
+		return time.Second
+	}
+	return snapshotTimeout
+}
+
+func (l *Loop) publish(o *ha.Observation, d *ha.Decision) {
+	v := ha.NewView(o, d)
+	v.MarkSeen(l.seenAt, l.seenWall)
+	l.Publish(v)
+}
+
+// say logs a decision when it is a new one.
+func (l *Loop) say(d *ha.Decision) {
+	if d.Reason == ha.LeaseRenewal {
+		return
+	}
+	level := slog.LevelDebug
+	if d.Reason != l.reason || d.Detail != l.detail && d.Reason != ha.ElectionHoldOff && d.Reason != ha.OfflineWaiting {
+		level = slog.LevelInfo
+	}
+	l.reason, l.detail = d.Reason, d.Detail
+	l.Log.Log(context.Background(), level, d.Text(l.Me.Name))
+}

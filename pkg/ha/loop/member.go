@@ -1,0 +1,64 @@
+package loop
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+)
+
+// published is this node's member key as last written.
+type published struct {
+	document  []byte // without positions
+	at        ha.Instant
+	positions dcs.Member
+	alive     ha.Instant // last keepalive
+}
+
+// touch publishes the member key and keeps its lease alive. Positions that move
+// all the time are written once per period; everything else at once.
+func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
+	if !o.DCS.Fresh {
+		return
+	}
+	o.Op, o.Now = l.Ops.Poll(), l.Now()
+	mem := ha.MemberDocument(o)
+	still := mem
+	still.XLogLocation, still.ReceiveLSN, still.ReplayLSN = 0, 0, 0
+	document := still.Encode()
+	period := min(o.Settings.LoopWait, o.Settings.TTL/3)
+	moved := mem.XLogLocation != l.member.positions.XLogLocation || mem.ReceiveLSN != l.member.positions.ReceiveLSN || mem.ReplayLSN != l.member.positions.ReplayLSN
+	half := o.Now.Sub(l.member.at) >= period/2
+	if leased := l.DCS.MemberLeased(l.Me.Name); !leased || !bytes.Equal(document, l.member.document) || moved && half {
+		err := l.request(ctx, o, func(ctx context.Context) error {
+			return l.DCS.PutMember(ctx, l.Me.Name, mem.Encode())
+		})
+		if err == nil {
+			l.member = published{document: document, at: o.Now, positions: mem, alive: l.member.alive}
+		} else if !errors.Is(err, dcs.ErrLeaseLost) {
+			l.Log.Warn("publish member: " + err.Error())
+		}
+	}
+	l.keepAlive(ctx, o)
+}
+
+// keepAlive refreshes the lease of a member that is not the leader; the
+// leader's rounds do it for both keys.
+func (l *Loop) keepAlive(ctx context.Context, o *ha.Observation) {
+	period := min(o.Settings.LoopWait, o.Settings.TTL/3)
+	now := l.Now()
+	if l.memory.Lease.Epoch != 0 {
+		l.member.alive = now
+		return
+	}
+	if l.member.alive != 0 && now.Sub(l.member.alive) < period/2 {
+		return
+	}
+	if err := l.request(ctx, o, l.DCS.KeepAlive); err != nil {
+		l.Log.Warn("refresh lease: " + err.Error())
+		return
+	}
+	l.member.alive = now
+}

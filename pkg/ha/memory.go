@@ -1,0 +1,163 @@
+package ha
+
+import (
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// Memory is what facts cannot tell. It is small, printable and carried from
+// each decision into the next observation; an agent that restarts begins with
+// the zero Memory.
+type Memory struct {
+	Lease Lease
+
+	// SeenStatus is the mod revision of /status last seen, SeenAt when it was
+	// first seen: the hold-off of a claim counts from there (safety B.3 c).
+	SeenStatus int64
+	SeenAt     Instant
+	// LastLeader and LastEpoch are of the last /leader seen, LastMembers the
+	// members of that snapshot: keys of a dead leader vanish with its lock.
+	LastLeader  string
+	LastEpoch   int64
+	LastMembers []dcs.Member
+	// Predecessor is the leader before this node, while it leads.
+	Predecessor string
+
+	// Leaderless is when the present time without a leader began, 0 with one.
+	Leaderless Instant
+
+	Bootstrap BootstrapStep
+	Rewind    RewindState
+	// RewindFor is the leader's epoch the state was worked out for.
+	RewindFor int64
+
+	// Demoting: the server is being stopped to hand the leadership over; it is
+	// not to be restarted as primary.
+	Demoting bool
+	// Offline: it was stopped because etcd could not be reached.
+	Offline bool
+	// YieldUntil: after a hand-over somebody else has the first turn.
+	YieldUntil Instant
+	// ShutdownLSN is the position of the shutdown checkpoint of that stop.
+	ShutdownLSN wal.LSN
+
+	// Recovered: single-user crash recovery was done since the last start.
+	Recovered bool
+	// FailedStart is when a start last failed; one attempt per period.
+	FailedStart Instant
+	FailedTries int
+	// FailedOp is when another operation last failed, for the same reason.
+	FailedOp Instant
+	// CrashedPrimary is when the primary was found dead, 0 otherwise.
+	CrashedPrimary Instant
+
+	// Retain are the slot names the leader publishes to be kept.
+	Retain []Retained
+
+	// WasPaused: the last turn saw pause.
+	WasPaused bool
+	// OpSeen is the serial of the last operation whose result was taken in.
+	OpSeen int64
+	// Primary: the server was read-write when it last answered.
+	Primary bool
+}
+
+// BootstrapStep is how far the making of a new cluster has come.
+type BootstrapStep int
+
+// Steps of a bootstrap; only Decide moves from one to the next.
+const (
+	BootstrapNone  BootstrapStep = iota
+	BootstrapWon                 // /initialize is ours and empty
+	BootstrapMade                // initdb and first start succeeded
+	BootstrapRoles               // roles exist: publish
+	BootstrapFailed
+)
+
+// RewindState tells whether the local WAL is known to fit the leader's.
+type RewindState int
+
+// States of the rewind machine (ha-behaviour 5.1).
+const (
+	RewindIdle RewindState = iota
+	RewindCheck
+	RewindNeed
+	RewindDone
+	RewindFailed
+)
+
+// Outcome is what became of the last action of this step.
+type Outcome struct {
+	Action Action
+	Result Result
+	// Error is the text of a failure.
+	Error string
+	// Sent is when a round or claim was sent, Epoch what a claim returned.
+	Sent  Instant
+	Epoch int64
+	Beat  int64
+	// Timing the round was sent under.
+	Timing Timing
+}
+
+// Result classes an outcome; see the errors of dcs.Store.
+type Result int
+
+// Results.
+const (
+	ResultNone Result = iota
+	ResultOK
+	ResultConflict  // a guard failed, nothing was written
+	ResultUnknown   // may have happened
+	ResultFailed    // did not happen
+	ResultLeaseLost // etcd does not know our lease
+)
+
+// noteLeader remembers who leads, and whom this node followed in that.
+func (m *Memory) noteLeader(name, me string) {
+	if name == me && m.LastLeader != me {
+		m.Predecessor = m.LastLeader
+	}
+	m.LastLeader = name
+}
+
+// armRewind makes the next look at a leader compare the WAL first.
+func (m *Memory) armRewind() {
+	if m.Rewind != RewindNeed {
+		m.Rewind = RewindCheck
+	}
+}
+
+// holdOff returns how long a claim has to wait yet (safety B.3).
+func (m *Memory) holdOff(o *Observation) time.Duration {
+	st := o.DCS.Cluster.Status
+	if st == nil && o.DCS.Cluster.ModRevision(dcs.KeyStatus) != 0 { // unreadable: whoever wrote it may still act
+		return max(m.SeenAt.Add(o.Settings.TTL).Sub(o.Now), 0)
+	}
+	if st == nil || st.Beat == nil || st.Beat.Released {
+		return 0 // (a), or (b): a Patroni member held it and the lease alone decides
+	}
+	epoch := st.Beat.Epoch
+	if epoch == 0 {
+		epoch = st.ModRevision // the claim's own write
+	}
+	if epoch < m.LastEpoch {
+		return 0 // (b): a later leader was seen here that writes no beat
+	}
+	ttl := time.Duration(st.Beat.TTL) * time.Millisecond
+	return max(m.SeenAt.Add(ttl).Sub(o.Now), 0) // (c)
+}
+
+// ownStatus tells whether /status is this lease's own last write.
+func (m *Memory) ownStatus(o *Observation) bool {
+	st := o.DCS.Cluster.Status
+	if st == nil || st.Beat == nil || st.Beat.Released || st.Beat.Holder != o.Me.Holder {
+		return false
+	}
+	if st.Beat.Epoch == 0 {
+		return st.ModRevision == m.Lease.Epoch
+	}
+	return st.Beat.Epoch == m.Lease.Epoch && st.Beat.Beat == m.Lease.Beat
+}

@@ -1,0 +1,287 @@
+package ha
+
+import (
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// Instant is a moment on this host's CLOCK_BOOTTIME, in nanoseconds. Instants
+// of two hosts cannot be compared. Zero means "never".
+type Instant int64
+
+// Add returns the instant d later.
+func (i Instant) Add(d time.Duration) Instant { return i + Instant(d) }
+
+// Sub returns how much later i is than j.
+func (i Instant) Sub(j Instant) time.Duration { return time.Duration(i - j) }
+
+// Observation is everything Decide may know.
+type Observation struct {
+	Now  Instant
+	Wall time.Time // the calendar, for scheduled requests only
+
+	Me       Identity
+	Settings Settings
+	DCS      DCS
+	PG       Postgres
+	Op       Operation
+	Peers    Peers
+	Leash    Leash
+
+	// Last is the outcome of the action decided just before, if any.
+	Last Outcome
+
+	// Stopping is set once the agent was asked to end (SIGTERM).
+	Stopping bool
+
+	Memory Memory
+}
+
+// Identity is what a node says about itself that does not change.
+type Identity struct {
+	Name     string
+	Scope    string
+	ConnURL  string // postgres://host:port/database, no credentials
+	APIURL   string // http(s)://host:port/patroni
+	ProxyURL string
+	Version  string // the Patroni version this agent is compatible with
+	// Holder is the random id of this installation; it survives restarts and
+	// is never copied with a data directory.
+	Holder string
+	// CanBootstrap: the local configuration has a bootstrap section.
+	CanBootstrap bool
+}
+
+// Settings are the values of the dynamic and local configuration that decisions
+// depend on.
+type Settings struct {
+	TTL, LoopWait, RetryTimeout time.Duration
+	MaximumLagOnFailover        int64 // bytes
+	CheckTimeline               bool
+	MaxTimelinesHistory         int
+	PrimaryStartTimeout         time.Duration // 0: fail over at once after a crash
+	Pause                       bool
+	UsePgRewind                 bool
+	WipeOnRewindFailure         bool // remove_data_directory_on_rewind_failure
+	WipeOnDivergence            bool // remove_data_directory_on_diverged_timelines
+	UseSlots                    bool
+	MemberSlotsTTL              time.Duration
+	// KeepUnknownSlots: /config names slots of its own kind (slots,
+	// ignore_slots); until they are understood, nothing is dropped.
+	KeepUnknownSlots bool
+	Tags             dcs.Tags // as published
+	NoFailover       bool
+	FailoverPriority int
+	ReplicateFrom    string
+	NoStream         bool
+	// LeashOff: pgha.leash is off; nothing is armed and S1 rests on the agent.
+	LeashOff bool
+	// Document is the dynamic configuration as JSON, for a /config that is missing.
+	Document []byte
+}
+
+// DCS is what is known of etcd.
+type DCS struct {
+	// Cluster is the newest snapshot ever had, nil if there was none yet.
+	Cluster *dcs.Cluster
+	// Fresh tells that Cluster is current as far as this node can know;
+	// false: etcd could not be asked.
+	Fresh bool
+	// Granted is the TTL of the present lease as etcd granted it, 0 without one.
+	Granted time.Duration
+	// Error is why Fresh is false.
+	Error string
+}
+
+// DataDir is the state of the data directory.
+type DataDir int
+
+// States of a data directory.
+const (
+	DataDirEmpty      DataDir = iota // nothing in it: may be filled
+	DataDirPresent                   // has a control file
+	DataDirHalfMade                  // an interrupted clone, rewind or restore: never started (S9)
+	DataDirUnreadable                // I/O error or wrong owner: left alone
+)
+
+// Process is the state of the postmaster.
+type Process int
+
+// States of the postmaster.
+const (
+	ProcessDown     Process = iota // verified: no process of this data directory is left
+	ProcessStarting                // alive, not accepting connections yet
+	ProcessRunning                 // accepting connections
+	ProcessUnsure                  // alive; whether it accepts connections is not known
+)
+
+// Postgres is what is known of the local server.
+type Postgres struct {
+	DataDir DataDir
+	Problem string // why the directory is unreadable, or what was interrupted
+	// HalfBootstrap: what was interrupted is the bootstrap of a new cluster.
+	HalfBootstrap bool
+	SystemID      string
+	// StandbySignal: a standby.signal or recovery.signal is in the directory.
+	StandbySignal bool
+	Control       Control
+
+	Process Process
+	// Since is when Process was last seen to change.
+	Since Instant
+	// Crashed: the postmaster ended without being asked to.
+	Crashed bool
+
+	// Row is the monitoring query's answer; Known is false when it failed or
+	// the server does not run.
+	Known bool
+	Row   Row
+
+	// Upstream is the member that the present recovery settings follow, and
+	// its address; "" when they name nobody, or nobody known.
+	Upstream, UpstreamURL string
+
+	ServerVersion       int
+	PostmasterStartTime string // as SQL prints it, with zone
+	PendingRestart      map[string]PendingRestart
+	// CheckpointPending: promoted, but no checkpoint on the new timeline yet.
+	CheckpointPending bool
+	// Slots are this node's slots and positions, nil when unknown.
+	Slots map[string]wal.LSN
+	// CanRewind: pg_rewind may be used (binary, checksums or wal_log_hints).
+	CanRewind bool
+	// HistoryLocal is the history of the current timeline, read when Timeline > 1.
+	HistoryLocal wal.History
+	// HistoryTime is the modification time of that history file.
+	HistoryTime time.Time
+}
+
+// PendingRestart is one parameter that needs a restart (wire contract §1.13).
+type PendingRestart struct {
+	Old string `json:"old_value"`
+	New string `json:"new_value"`
+}
+
+// Control is what pg_controldata says of a stopped server.
+type Control struct {
+	State             string // "in production", "shut down", ...
+	Timeline          wal.Timeline
+	Checkpoint        wal.LSN // latest checkpoint location
+	MinRecoveryEnd    wal.LSN
+	MinRecoveryEndTLI wal.Timeline
+	HasBackupLabel    bool
+}
+
+// Row is the monitoring query's answer (ha-behaviour 7.9).
+type Row struct {
+	InRecovery        bool
+	Timeline          wal.Timeline // primary: current; standby: the receiver's or IDENTIFY_SYSTEM's
+	Position          wal.LSN      // primary: flush; standby: max(receive, replay)
+	Receive, Replay   wal.LSN
+	LatestEnd         wal.LSN // what the receiver last heard of the sender's end, 0 unknown
+	ReplayPaused      bool
+	ReplayedTimestamp string // "" unknown
+	ReplicationState  string // "streaming", "in archive recovery" or ""
+	Replication       []Replication
+}
+
+// Replication is one row of pg_stat_replication as published.
+type Replication struct {
+	User            *string `json:"usename"`
+	ApplicationName *string `json:"application_name"`
+	ClientAddr      *string `json:"client_addr"`
+	State           *string `json:"state"`
+	SyncState       *string `json:"sync_state"`
+	SyncPriority    int     `json:"sync_priority"`
+}
+
+// OpKind names a long action.
+type OpKind int
+
+// Long actions. The text of each is the task name Patroni shows.
+const (
+	OpNone OpKind = iota
+	OpBootstrap
+	OpPostBootstrap
+	OpClone
+	OpRewind
+	OpCrashRecovery
+	OpStartPrimary
+	OpStartStandby
+	OpStop
+	OpPromote
+	OpRestart
+	OpCheckDivergence
+)
+
+// Operation is the long action that runs, or the last one that ended.
+type Operation struct {
+	Kind    OpKind
+	Serial  int64 // grows with each operation; 0: none ever
+	Running bool
+	Started Instant
+	Ended   Instant
+	// Error is why it failed, "" when it succeeded or still runs.
+	Error string
+	// Result of OpStop: position of the shutdown checkpoint, 0 unknown.
+	ShutdownLSN wal.LSN
+	// Result of OpCheckDivergence.
+	Divergence Divergence
+	// Result of OpRewind: the directory is damaged and must be made anew.
+	Damaged bool
+	// Progress in bytes; Total 0: unknown.
+	Done, Total int64
+}
+
+// Divergence is the outcome of comparing the local WAL with a leader's.
+type Divergence int
+
+// Outcomes of a divergence check.
+const (
+	DivergenceUnknown Divergence = iota
+	DivergenceNone
+	DivergenceFound
+)
+
+// Peers are the answers of other members' /patroni.
+type Peers struct {
+	AskedAt Instant
+	// Answers by member name; a member that was asked and did not answer is
+	// here with Reachable false.
+	Answers map[string]Peer
+}
+
+// Peer is one member's answer (ha-behaviour 2.3).
+type Peer struct {
+	Reachable      bool
+	InRecovery     bool
+	Position       wal.LSN // max(received, replayed); 0 for a primary
+	Timeline       wal.Timeline
+	NoFailover     bool
+	Priority       int
+	WatchdogFailed bool
+}
+
+// Limitation says why this peer cannot take part, "" if it can.
+func (p Peer) Limitation() string {
+	switch {
+	case !p.Reachable:
+		return "not reachable"
+	case p.NoFailover:
+		return "not allowed to promote"
+	case p.WatchdogFailed:
+		return "not watchdog capable"
+	}
+	return ""
+}
+
+// Leash is the state of the process that guards postgres.
+type Leash struct {
+	Attached  bool
+	Armed     int64   // epoch, 0: not armed
+	Deadline  Instant // of the armed epoch
+	Highest   int64   // highest epoch ever armed or latched: none below can be armed
+	Suspended bool
+}

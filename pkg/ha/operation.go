@@ -1,0 +1,112 @@
+package ha
+
+// String is the task name, as Patroni shows it.
+func (k OpKind) String() string {
+	switch k {
+	case OpNone:
+		return "none"
+	case OpBootstrap:
+		return "bootstrap"
+	case OpPostBootstrap:
+		return "post_bootstrap"
+	case OpClone:
+		return "bootstrap from leader"
+	case OpRewind:
+		return "running pg_rewind"
+	case OpCrashRecovery:
+		return "doing crash recovery in a single user mode"
+	case OpStartPrimary:
+		return "starting primary after failure"
+	case OpStartStandby:
+		return "starting as a secondary"
+	case OpStop:
+		return "stopping"
+	case OpPromote:
+		return "promote"
+	case OpRestart:
+		return "restart"
+	case OpCheckDivergence:
+		return "comparing timelines"
+	}
+	return "unknown"
+}
+
+// duringOperation is table A. The lease has been seen to already; what is left
+// is to decide whether the operation may go on.
+func duringOperation(o *Observation) Decision {
+	k := o.Op.Kind
+	switch {
+	case o.Stopping && k != OpStop && k != OpPromote && k != OpPostBootstrap:
+		return o.cancel()
+	case o.Memory.Bootstrap != BootstrapNone || o.Settings.Pause || k == OpStop:
+		return o.rest(OperationRuns, k.String())
+	case !o.mayLead() && (k == OpPromote || k == OpStartPrimary): // A3, A4
+		return o.cancel()
+	case o.mayLead() && (k == OpStartPrimary || k == OpCrashRecovery) && o.startOverdue(): // A1, B2
+		return o.giveUpIfSomebodyCan(StartTimeout, o.cancel())
+	default:
+		return o.rest(OperationRuns, k.String())
+	}
+}
+
+// mayLead is holds without the demand that etcd was heard of this instant: an
+// operation of the leader goes on while the lease does.
+func (o *Observation) mayLead() bool {
+	m := &o.Memory
+	return m.Lease.Epoch != 0 && (m.Lease.Held(o.Now) || o.Settings.Pause)
+}
+
+func (o *Observation) cancel() Decision {
+	d := o.rest(OperationCancelled, o.Op.Kind.String())
+	d.Action = CancelOperation{}
+	return d
+}
+
+// startOverdue tells whether a primary takes longer to come back than
+// primary_start_timeout allows.
+func (o *Observation) startOverdue() bool {
+	since := o.Memory.CrashedPrimary
+	if since == 0 {
+		since = o.Op.Started
+	}
+	return o.Now.Sub(since) >= o.Settings.PrimaryStartTimeout
+}
+
+// giveUpIfSomebodyCan returns act if another node could take over, otherwise
+// a decision that finds out, or that goes on waiting.
+func (o *Observation) giveUpIfSomebodyCan(r Reason, act Decision) Decision {
+	can, ask := o.failoverPossible(failoverQuery{})
+	switch {
+	case len(ask) > 0:
+		return o.ask(ask, CrashAskPeers)
+	case !can:
+		return o.rest(StartingUp)
+	}
+	act.Reason = r
+	return act
+}
+
+// stopping ends the agent: hand over, stop the server, leave (ha-behaviour 1.22).
+func stopping(o *Observation) Decision {
+	m := &o.Memory
+	switch {
+	case o.Settings.Pause && m.Bootstrap == BootstrapNone:
+		return o.exit(0, Stopped, "")
+	case o.PG.Process != ProcessDown:
+		if left, due := o.retryDue(m.FailedOp); !due && o.Op.Kind == OpStop {
+			return o.wait(left, StoppingWaits, o.Op.Error)
+		}
+		m.Demoting = m.Lease.Epoch != 0
+		return o.begin(Stop{Mode: StopFast, Checkpoint: m.Demoting && m.Primary}, StoppingServer)
+	case m.Lease.Epoch != 0:
+		return o.then(o.release(), HandOverStops)
+	default:
+		return o.exit(0, Stopped, "")
+	}
+}
+
+// release gives the held leadership back after the server was verified dead or
+// read-only.
+func (o *Observation) release() Release {
+	return Release{Epoch: o.Memory.Lease.Epoch, Clean: true, Optime: o.Memory.ShutdownLSN}
+}

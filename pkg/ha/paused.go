@@ -1,0 +1,87 @@
+package ha
+
+import "github.com/pgha/pgha/pkg/dcs"
+
+// paused is maintenance mode (ha-behaviour 1.23): PostgreSQL is left alone.
+// Nothing is started, stopped or promoted, except what an operator names.
+func paused(o *Observation) Decision {
+	m := &o.Memory
+	m.WasPaused = true
+	mine := o.leaderIsMe()
+	switch {
+	case o.PG.DataDir != DataDirPresent: // 9, D2x
+		if mine {
+			return o.then(o.releaseKey(o.PG.Process == ProcessDown), DataDirRelease)
+		}
+		return o.rest(PausedLeaves, "there is no usable data directory")
+	case mine && m.Lease.Epoch == 0:
+		return takeBackPaused(o)
+	case o.foreign(): // E3
+		if mine {
+			return o.then(o.releaseKey(false), PausedReleases, "the system identifier is another cluster's")
+		}
+		return o.rest(PausedLeaves, "the system identifier is another cluster's")
+	case o.PG.Process == ProcessDown: // 8, G1
+		if mine {
+			return o.then(o.releaseKey(true), PausedReleases, "the server is down")
+		}
+		return o.rest(PausedLeaves, "the server is down")
+	case !o.PG.Known: // 11
+		return o.rest(PausedLeaves, "the server does not answer")
+	case o.mustSuspend(): // B.6: after a round that succeeded under pause
+		return o.then(SuspendLeash{}, PausedSuspends)
+	case mine:
+		return pausedLeader(o)
+	case o.DCS.Cluster.Leader == nil:
+		return pausedLeaderless(o)
+	case !o.PG.Row.InRecovery: // 4
+		return o.rest(PausedLeaves, "it runs as a primary without the lock")
+	}
+	if d, repoint := o.repoint(); repoint { // 12
+		return d
+	}
+	return o.rest(PausedNoAction, "")
+}
+
+func (o *Observation) mustSuspend() bool {
+	return !o.Settings.LeashOff && o.Leash.Attached && o.Leash.Armed != 0 && !o.Leash.Suspended
+}
+
+func takeBackPaused(o *Observation) Decision {
+	if o.PG.Process == ProcessDown {
+		return o.then(o.releaseKey(true), PausedReleases, "the server is down")
+	}
+	return o.then(TakeBack{Epoch: o.DCS.Cluster.Leader.Epoch}, TakeBackOwn)
+}
+
+func pausedLeader(o *Observation) Decision {
+	f := o.DCS.Cluster.Failover
+	if o.PG.Row.InRecovery {
+		if o.wanted() || f != nil && f.Candidate == o.Me.Name { // 7, H1
+			if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpPromote {
+				return o.wait(left, LeaderPromoting, o.Op.Error)
+			}
+			return o.begin(Promote{}, PausedPromotes)
+		}
+		return o.then(o.releaseKey(true), PausedReleases, "the server was demoted by hand") // 6, H2
+	}
+	if d, ok := manualFailover(o); ok {
+		return d
+	}
+	if lines, stale := o.historyLines(); stale {
+		return o.then(WriteHistory{Lines: lines}, LeaderWritesHistory)
+	}
+	return o.rest(PausedNoAction, ", the leader with the lock")
+}
+
+func pausedLeaderless(o *Observation) Decision {
+	i := o.DCS.Cluster.Initialize
+	known := i == nil || i.SystemID == "" || !dcs.InitializeValid(i.SystemID) || i.SystemID == o.PG.SystemID
+	switch {
+	case !o.PG.Row.InRecovery && known && o.Memory.holdOff(o) == 0: // 3
+		return o.then(Claim{}, ElectionWins)
+	case o.wanted() && o.DCS.Cluster.Failover.ScheduledAt.IsZero() && !o.Settings.NoFailover: // 2, 2.1.2
+		return o.then(Claim{}, ElectionWins)
+	}
+	return o.rest(PausedNoAction, ", there is no leader")
+}

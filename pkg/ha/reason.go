@@ -1,0 +1,194 @@
+package ha
+
+import "strings"
+
+// Reason is why a decision was taken. Tests compare codes, logs print texts,
+// and the simulator counts which codes were ever reached.
+type Reason int
+
+// The reasons. Texts follow the lines that log scrapers know (wire contract §1.3).
+const (
+	NoReason Reason = iota
+	LeaseRenewal
+	LeaderNoAction
+	LeaderArming
+	LeaderPromotes
+	LeaderPromoting
+	LeaderNoQuery
+	LeaderRepairsInitialize
+	LeaderRepairsConfig
+	LeaderWritesHistory
+	LeaderSlots
+	LeaderTooLate
+	LeaderUnarmed
+	SecondaryNoAction
+	SecondaryFollows
+	SecondaryNoUpstream
+	SecondarySlots
+	SecondaryDisarms
+	DemoteNoLock
+	DemoteOffline
+	OfflineReadOnly
+	OfflineWaiting
+	DivergenceChecking
+	RewindWaitsForLeader
+	RewindRunning
+	RewindImpossible
+	ReinitDiverged
+	StopForRewind
+	CrashRecoveryRunning
+	StartAsPrimary
+	StartAsStandby
+	StartReadOnly
+	StartRetryLater
+	StartTimeout
+	StartingUp
+	StartFailedRelease
+	CrashFailover
+	CrashAskPeers
+	HandOver
+	HandOverYield
+	HandOverStops
+	SwitchoverAsks
+	FailoverCleaned
+	ElectionAsks
+	ElectionHoldOff
+	ElectionWins
+	ElectionReclaims
+	ElectionRefused
+	ElectionYields
+	TakeBackOwn
+	TakeBackLatched
+	TakeBackFinished
+	BootstrapClaims
+	BootstrapInitDB
+	BootstrapPost
+	BootstrapPublishes
+	BootstrapLeader
+	BootstrapWaits
+	BootstrapCleans
+	BootstrapGaveUp
+	CloneRuns
+	CloneRetryLater
+	CloneWaits
+	DataDirBad
+	DataDirRelease
+	ForeignSystem
+	NoSystemID
+	JoinAborted
+	ClaimsInitialize
+	OperationRuns
+	OperationCancelled
+	PausedNoAction
+	PausedLeaves
+	PausedSuspends
+	PausedReleases
+	PausedPromotes
+	StoppingServer
+	StoppingWaits
+	Stopped
+	reasons // number of reasons
+)
+
+var reasonTexts = [reasons]string{
+	NoReason:                "no reason given",
+	LeaseRenewal:            "renewing the leader lease",
+	LeaderNoAction:          "no action. I am (%me), the leader with the lock",
+	LeaderArming:            "telling the leash the deadline of my leadership",
+	LeaderPromotes:          "promoted self to leader by acquiring session lock",
+	LeaderPromoting:         "waiting for the promotion to finish",
+	LeaderNoQuery:           "the server does not answer the monitoring query; keeping the lock",
+	LeaderRepairsInitialize: "restoring the system identifier in /initialize",
+	LeaderRepairsConfig:     "restoring /config from the local copy",
+	LeaderWritesHistory:     "updating the timeline history",
+	LeaderSlots:             "updating replication slots",
+	LeaderTooLate:           "too little is left of the lease to promote; waiting for the next renewal",
+	LeaderUnarmed:           "giving the leadership away, because the leash did not take its deadline: %d",
+	SecondaryNoAction:       "no action. I am (%me), a secondary, and following a leader (%d)",
+	SecondaryFollows:        "following a new leader (%d)",
+	SecondaryNoUpstream:     "no action. I am (%me), a secondary, and waiting for the leader (%d) to be running",
+	SecondarySlots:          "updating replication slots",
+	SecondaryDisarms:        "telling the leash that I am not the leader",
+	DemoteNoLock:            "demoting self because I do not hold the lock: %d",
+	DemoteOffline:           "demoting self because etcd is not accessible and I was a leader: %d",
+	OfflineReadOnly:         "starting read-only, etcd is not accessible",
+	OfflineWaiting:          "etcd is not accessible: %d",
+	DivergenceChecking:      "comparing the local WAL with the leader's (%d)",
+	RewindWaitsForLeader:    "waiting for the leader (%d) to finish its checkpoint before pg_rewind",
+	RewindRunning:           "running pg_rewind from %d",
+	RewindImpossible:        "the local WAL diverged from the leader's (%d), and pg_rewind is not possible or not allowed; starting anyway",
+	ReinitDiverged:          "reinitializing due to diverged timelines, from %d",
+	StopForRewind:           "stopping to run pg_rewind",
+	CrashRecoveryRunning:    "doing crash recovery in a single user mode",
+	StartAsPrimary:          "starting primary after failure",
+	StartAsStandby:          "starting as a secondary of %d",
+	StartReadOnly:           "starting as readonly because there is no leader to follow",
+	StartRetryLater:         "the server did not start; trying again: %d",
+	StartTimeout:            "terminated by start timeout; giving the leadership away",
+	StartingUp:              "the server is still starting up",
+	StartFailedRelease:      "the server did not start; giving the leadership away: %d",
+	CrashFailover:           "released leader key after a crash, because primary_start_timeout is 0",
+	CrashAskPeers:           "looking for a node that could take over",
+	HandOver:                "handing the leadership over: stopping the server",
+	HandOverYield:           "waiting for somebody else to take the leadership",
+	HandOverStops:           "the server is stopped: releasing the leader key",
+	SwitchoverAsks:          "asking candidates for their state",
+	FailoverCleaned:         "dropping a switchover or failover request: %d",
+	ElectionAsks:            "asking other members for their WAL position",
+	ElectionHoldOff:         "no leader; waiting until the last one must have stopped (%d)",
+	ElectionWins:            "acquiring the leader key",
+	ElectionReclaims:        "the leader key vanished before my deadline; taking it again",
+	ElectionRefused:         "not taking part in the race: %d",
+	ElectionYields:          "I gave the leadership away; letting others go first",
+	TakeBackOwn:             "the leader key is mine from before; renewing it",
+	TakeBackLatched:         "the leader key is mine, but its deadline has passed; releasing it",
+	TakeBackFinished:        "marking my former leadership as over",
+	BootstrapClaims:         "trying to bootstrap a new cluster",
+	BootstrapInitDB:         "bootstrap in progress: initdb",
+	BootstrapPost:           "bootstrap in progress: creating roles",
+	BootstrapPublishes:      "bootstrap in progress: publishing the cluster",
+	BootstrapLeader:         "initialized a new cluster",
+	BootstrapWaits:          "waiting for leader to bootstrap",
+	BootstrapCleans:         "removing initialize key after failed attempt to bootstrap the cluster",
+	BootstrapGaveUp:         "failed to bootstrap the cluster: %d",
+	CloneRuns:               "bootstrap from %d in progress",
+	CloneRetryLater:         "the copy failed; trying again: %d",
+	CloneWaits:              "waiting for the leader (%d) to be running before copying it",
+	DataDirBad:              "the data directory cannot be used: %d",
+	DataDirRelease:          "the data directory is empty or unreadable: releasing the leader key",
+	ForeignSystem:           "system ID mismatch, this node belongs to a different cluster: its identifier is %d",
+	NoSystemID:              "the system identifier of the data directory cannot be read; reinitialize this member",
+	JoinAborted:             "the server runs as a replica, but the cluster has no system identifier; not touching it",
+	ClaimsInitialize:        "publishing the system identifier of the existing data directory",
+	OperationRuns:           "in progress: %d",
+	OperationCancelled:      "cancelling: %d",
+	PausedNoAction:          "PAUSE: no action. I am (%me)%d",
+	PausedLeaves:            "PAUSE: the server is left as it is: %d",
+	PausedSuspends:          "PAUSE: suspending the leash",
+	PausedReleases:          "PAUSE: released the leader key: %d",
+	PausedPromotes:          "PAUSE: promoting self on an operator's request",
+	StoppingServer:          "stopping the server because the agent was asked to end",
+	StoppingWaits:           "waiting for a running operation to end: %d",
+	Stopped:                 "stopped",
+}
+
+// String returns the text without its particulars.
+func (r Reason) String() string {
+	if r < 0 || r >= reasons {
+		return "unknown reason"
+	}
+	return reasonTexts[r]
+}
+
+// Text returns the sentence of the decision for the member called me.
+func (d Decision) Text(me string) string {
+	s := strings.ReplaceAll(d.Reason.String(), "%me", me)
+	if !strings.Contains(s, "%d") {
+		return s
+	}
+	s = strings.Replace(s, "%d", d.Detail, 1)
+	return strings.TrimSuffix(s, ": ")
+}
+
+// Reasons is how many reasons there are, for coverage.
+const Reasons = int(reasons)

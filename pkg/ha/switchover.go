@@ -1,0 +1,120 @@
+package ha
+
+import (
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// manualFailover is ha-behaviour 1.12: a switchover or failover request, seen
+// by the leader. ok is false when there is nothing to do about one.
+func manualFailover(o *Observation) (d Decision, ok bool) {
+	f := o.DCS.Cluster.Failover
+	if f.Empty() || o.Settings.Pause && o.PG.Row.InRecovery { // M1
+		return d, false
+	}
+	clean := func(why string) (Decision, bool) {
+		if o.Last.Action == (CleanFailover{Revision: f.ModRevision}) && o.Last.Result != ResultOK {
+			return d, false // somebody else was faster; the next snapshot tells
+		}
+		return o.then(CleanFailover{Revision: f.ModRevision}, FailoverCleaned, why), true
+	}
+	if f.Bad {
+		return clean("its scheduled time cannot be read")
+	}
+	if !f.ScheduledAt.IsZero() { // M2
+		if due, stale := o.scheduled(f.ScheduledAt); stale {
+			return clean("its time has passed")
+		} else if !due {
+			return d, false
+		}
+	}
+	switch {
+	case o.PG.Row.InRecovery:
+		return d, false // first things first: the promotion
+	case f.Candidate == o.Me.Name && f.Leader != o.Me.Name, f.Candidate == "" && f.Leader == o.Memory.Predecessor && f.Leader != "": // U1
+		return clean("it is fulfilled")
+	case f.Leader != "" && f.Leader != o.Me.Name: // M3
+		return clean("it names " + f.Leader + " as the leader, but that is me")
+	case f.Candidate == o.Me.Name: // M4
+		return clean("I am the leader already")
+	case f.Candidate == "" && o.Settings.Pause: // M5
+		return clean("a switchover in pause needs a candidate")
+	}
+	can, ask := o.failoverPossible(failoverQuery{candidate: f.Candidate})
+	if len(ask) > 0 {
+		return o.ask(ask, SwitchoverAsks), true
+	}
+	if !can { // M6
+		return clean("no good candidate has been found")
+	}
+	o.Memory.Demoting = true // M7
+	return o.begin(Stop{Mode: StopFast, Checkpoint: true}, HandOver), true
+}
+
+// scheduled is ha-behaviour 1.18.
+func (o *Observation) scheduled(at time.Time) (due, stale bool) {
+	delta := at.Sub(o.Wall)
+	late := o.Settings.LoopWait * 3 / 2
+	return delta <= 0 && !o.Settings.Pause, delta < -late && !o.Settings.Pause
+}
+
+type failoverQuery struct {
+	candidate string  // only this one counts
+	except    string  // all but this one
+	behind    wal.LSN // they must have this position; 0: the lag limit applies
+}
+
+// failoverPossible is ha-behaviour 2.5 for asynchronous clusters: could some
+// other member take over? It returns the members that must be asked first.
+func (o *Observation) failoverPossible(q failoverQuery) (can bool, ask []dcs.Member) {
+	fresh := o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= answersFresh
+	for i := range o.DCS.Cluster.Members {
+		mem := &o.DCS.Cluster.Members[i]
+		if mem.Name == o.Me.Name || mem.NoFailover() || mem.APIURL == "" || mem.Name == q.except || q.candidate != "" && mem.Name != q.candidate {
+			continue
+		}
+		p, known := o.Peers.Answers[mem.Name]
+		if !fresh || !known {
+			ask = append(ask, *mem)
+			continue
+		}
+		can = can || o.goodCandidate(p, q)
+	}
+	return can, ask
+}
+
+func (o *Observation) goodCandidate(p Peer, q failoverQuery) bool {
+	switch {
+	case p.Limitation() != "":
+		return false
+	case q.behind != 0 && p.Position < q.behind:
+		return false
+	case q.behind == 0 && o.position().Sub(p.Position) > o.maxLag():
+		return false
+	case o.Settings.CheckTimeline && p.Timeline < clusterTimeline(o.DCS.Cluster):
+		return false
+	}
+	return true
+}
+
+// position is the leader's WAL position as last known.
+func (o *Observation) position() wal.LSN {
+	if o.PG.Known {
+		return o.PG.Row.Position
+	}
+	if st := o.DCS.Cluster.Status; st != nil {
+		return st.Optime
+	}
+	return 0
+}
+
+// ask puts a question to members, bounded so that the next round is not late.
+func (o *Observation) ask(members []dcs.Member, r Reason) Decision {
+	timeout := peerTimeout
+	if o.Memory.Lease.Epoch != 0 {
+		timeout = min(timeout, max(o.Memory.Lease.NextLook(o.Now, o.period()), 200*time.Millisecond))
+	}
+	return o.then(AskPeers{Await: members, Timeout: timeout}, r)
+}
