@@ -1,0 +1,87 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+)
+
+// archiveReady archives the segments that wait for it, in order, while the
+// server is down: pg_rewind may delete them (ha-behaviour 5.4). It stops at
+// the first failure, which is logged only: a broken archive must not keep a
+// node from coming back.
+func (s *Server) archiveReady(ctx context.Context) {
+	mode := s.configuredValue(ctx, "archive_mode")
+	cmd := s.configuredValue(ctx, "archive_command")
+	if mode != "on" && mode != "always" || cmd == "" || cmd == "?" {
+		return
+	}
+	names, err := s.readySegments()
+	if err != nil {
+		s.log.Warn("cannot list WAL waiting to be archived", "error", err)
+		return
+	}
+	for _, name := range names {
+		if err := s.archiveSegment(ctx, cmd, name); err != nil {
+			s.log.Warn("cannot archive WAL before it may be removed", "segment", name, "error", err)
+			return
+		}
+	}
+}
+
+func (s *Server) readySegments() ([]string, error) {
+	entries, err := os.ReadDir(s.inData("pg_wal", "archive_status"))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		name, ready := strings.CutSuffix(e.Name(), ".ready")
+		if !ready || !walEntry.MatchString(name) {
+			continue
+		}
+		if _, err := os.Stat(s.inData("pg_wal", name)); err == nil {
+			names = append(names, name)
+		}
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+// archiveSegment runs archive_command as the server would: through a shell, in
+// the data directory.
+func (s *Server) archiveSegment(ctx context.Context, archiveCommand, name string) error {
+	line := strings.NewReplacer("%%", "%", "%p", filepath.Join("pg_wal", name), "%f", name).Replace(archiveCommand)
+	if _, err := s.run(ctx, command{path: "/bin/sh", args: []string{"-c", line}, env: s.serverEnv(), dir: s.config().DataDir}); err != nil {
+		return err
+	}
+	status := s.inData("pg_wal", "archive_status", name)
+	if err := os.Rename(status+".ready", status+".done"); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(status))
+}
+
+// clearArchiveStatus removes all flags, so that single-user recovery does not
+// remove segments marked as done.
+func (s *Server) clearArchiveStatus() error {
+	dir := s.inData("pg_wal", "archive_status")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("clear archive status: %w", err)
+	}
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("clear archive status: %w", err)
+		}
+	}
+	return nil
+}

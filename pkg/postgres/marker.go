@@ -1,0 +1,100 @@
+package postgres
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// The in-progress marker says that the data directory is being made or
+// rebuilt and must not be started (safety S9). It exists twice:
+//
+//   - beside the directory (<data_dir>.pgha.in_progress, or in StateDir). This
+//     one counts: it is written before anything else and removed after all
+//     else, and neither an empty directory nor pg_rewind, which deletes what
+//     the source does not have, can do without or away with it.
+//   - inside the directory as pgha.in_progress, when the tool tolerates it
+//     (rewind, restore, wipe). The leash refuses to start over this one.
+//
+// Finishing removes the inner one first, so a crash between the two leaves the
+// outer one: the work is done again rather than trusted.
+const markerName = "pgha.in_progress"
+
+// Kind says what was in progress.
+type Kind string
+
+// What can leave a directory half done.
+const (
+	KindBootstrap Kind = "bootstrap"
+	KindClone     Kind = "clone"
+	KindRewind    Kind = "rewind"
+	KindRestore   Kind = "restore"
+	KindWipe      Kind = "wipe"
+)
+
+type marker struct {
+	What    Kind      `json:"what"`
+	Started time.Time `json:"started"`
+}
+
+// markerPath is the place of the marker that counts.
+func (s *Server) markerPath() string {
+	dir := s.config().DataDir
+	if s.stateDir == "" {
+		return dir + "." + markerName
+	}
+	flat := strings.ReplaceAll(strings.Trim(dir, "/"), "/", "-")
+	return filepath.Join(s.stateDir, flat+"."+markerName)
+}
+
+// Begin marks the data directory as being worked on. inside also puts the
+// marker into the directory, for tools that do not need it empty.
+func (s *Server) Begin(kind Kind, inside bool) error {
+	body, err := json.Marshal(marker{What: kind, Started: time.Now().UTC()})
+	if err != nil {
+		return fmt.Errorf("write in-progress marker: %w", err)
+	}
+	body = append(body, '\n')
+	if err := writeFile(s.markerPath(), body, 0o600); err != nil {
+		return fmt.Errorf("mark data directory (it must be possible to write beside %s, or set a state directory): %w",
+			s.config().DataDir, err)
+	}
+	if !inside {
+		return nil
+	}
+	if err := writeFile(s.inData(markerName), body, s.fileMode(s.inData(markerName))); err != nil {
+		return fmt.Errorf("mark data directory: %w", err)
+	}
+	return nil
+}
+
+// Finish removes the marker once the work is complete and durable.
+func (s *Server) Finish() error {
+	if _, err := os.Stat(s.config().DataDir); err == nil {
+		if err := removeFile(s.inData(markerName)); err != nil {
+			return err
+		}
+	}
+	return removeFile(s.markerPath())
+}
+
+// inProgress reads the marker. One that cannot be parsed counts all the same.
+func (s *Server) inProgress() (Kind, bool) {
+	for _, path := range []string{s.markerPath(), s.inData(markerName)} {
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+			continue
+		}
+		var m marker
+		if err == nil && json.Unmarshal(b, &m) == nil && m.What != "" {
+			return m.What, true
+		}
+		return KindClone, true
+	}
+	return "", false
+}

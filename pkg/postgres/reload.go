@@ -1,0 +1,288 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
+)
+
+// Reload writes the configuration files, makes the server read them, and
+// returns what needs a restart (wire contract §1.13).
+func (s *Server) Reload(ctx context.Context) (map[string]Pending, error) {
+	_, pending, err := s.reload(ctx, true)
+	return pending, err
+}
+
+// Apply is Reload that leaves the server alone when no file had to change.
+func (s *Server) Apply(ctx context.Context) (changed bool, pending map[string]Pending, err error) {
+	return s.reload(ctx, false)
+}
+
+func (s *Server) reload(ctx context.Context, force bool) (bool, map[string]Pending, error) {
+	role, up, follow := s.followState()
+	conf, changed, err := s.writeConf(ctx, role, up, follow)
+	if err != nil {
+		return false, nil, err
+	}
+	if _, ok := s.Running(); !ok {
+		return changed, nil, nil
+	}
+	if changed || force {
+		if err := s.hup(ctx); err != nil {
+			return changed, nil, err
+		}
+	}
+	s.mu.Lock()
+	s.raised = conf.raised
+	s.mu.Unlock()
+	pending, err := s.Pending(ctx)
+	return changed, pending, err
+}
+
+func (s *Server) followState() (Role, *Upstream, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.role, s.upstream, s.following
+}
+
+// hup sends SIGHUP and waits until a backend has read the files. A server
+// that rejects connections reads them on its own time.
+func (s *Server) hup(ctx context.Context) error {
+	var before time.Time
+	known := s.loadTime(ctx, &before) == nil
+	if err := s.proc.Signal(ctx, unix.SIGHUP); err != nil {
+		return fmt.Errorf("reload server: %w", err)
+	}
+	if !known {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	b := backoff{next: 2 * time.Millisecond, max: 20 * time.Millisecond}
+	for {
+		var now time.Time
+		if err := s.loadTime(ctx, &now); err == nil && now.After(before) {
+			return nil
+		}
+		if err := b.wait(ctx, nil); err != nil {
+			s.log.Warn("the server did not confirm the reload; see its log for errors in the configuration")
+			return nil
+		}
+	}
+}
+
+func (s *Server) loadTime(ctx context.Context, t *time.Time) error {
+	return s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return c.QueryRow(ctx, "SELECT pg_conf_load_time()").Scan(t)
+	})
+}
+
+// Pending lists the parameters whose configured value needs a restart: those
+// the server reports, those on its command line that differ from what the
+// next start would pass, and those raised for a standby.
+func (s *Server) Pending(ctx context.Context) (map[string]Pending, error) {
+	major, err := s.MajorVersion()
+	if err != nil {
+		return nil, err
+	}
+	_, cmdline := s.wanted(major)
+	pending := make(map[string]Pending)
+	var reported []string
+	err = s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		rows, err := c.Query(ctx, `SELECT name, current_setting(name), vartype, pending_restart FROM pg_settings
+			WHERE pending_restart OR name = ANY($1)`, keys(cmdline))
+		if err != nil {
+			return err
+		}
+		clear(pending)
+		reported = nil
+		var name, value, vartype string
+		var flagged bool
+		_, err = pgx.ForEachRow(rows, []any{&name, &value, &vartype, &flagged}, func() error {
+			want, ours := cmdline[name]
+			switch {
+			case ours && !sameSetting(vartype, value, want):
+				pending[name] = Pending{OldValue: value, NewValue: want}
+			case !ours && flagged && !recoveryGUCs[name]:
+				pending[name] = Pending{OldValue: value}
+				reported = append(reported, name)
+			}
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask for pending restarts: %w", err)
+	}
+	for _, name := range reported {
+		pending[name] = Pending{OldValue: pending[name].OldValue, NewValue: s.configuredValue(ctx, name)}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, p := range s.raised {
+		pending[name] = p
+	}
+	return pending, nil
+}
+
+// configuredValue asks postgres -C what the next start would use.
+func (s *Server) configuredValue(ctx context.Context, name string) string {
+	out, err := s.run(ctx, command{path: s.bin("postgres"),
+		args: []string{"-D", s.config().DataDir, "--config-file=" + s.confPath(), "-C", name}})
+	var failed *CommandError
+	if err != nil && !errors.As(err, &failed) || strings.TrimSpace(out) == "" && err != nil {
+		return "?"
+	}
+	return strings.TrimSpace(out)
+}
+
+// sameSetting compares two spellings of a value without unit.
+func sameSetting(vartype, a, b string) bool {
+	a, b = strings.ToLower(strings.TrimSpace(a)), strings.ToLower(strings.TrimSpace(b))
+	switch vartype {
+	case "bool":
+		x, ok1 := parseBool(a)
+		y, ok2 := parseBool(b)
+		return ok1 && ok2 && x == y
+	case "integer":
+		x, err1 := strconv.ParseInt(a, 0, 64)
+		y, err2 := strconv.ParseInt(b, 0, 64)
+		if err1 == nil && err2 == nil {
+			return x == y
+		}
+	}
+	return a == b
+}
+
+func parseBool(v string) (value, ok bool) {
+	switch v {
+	case "on", "true", "yes", "1", "t", "y":
+		return true, true
+	case "off", "false", "no", "0", "f", "n":
+		return false, true
+	}
+	return false, false
+}
+
+func keys(m settings) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}
+
+// FollowResult is the outcome of Follow.
+type FollowResult int
+
+const (
+	// FollowUnchanged means that the server already follows that upstream.
+	FollowUnchanged FollowResult = iota
+	// FollowReloaded means that the settings were written and reloaded.
+	FollowReloaded
+	// FollowRestartNeeded means that only a restart as a standby of that
+	// upstream will do: the server is a primary, or too old to reload it.
+	FollowRestartNeeded
+)
+
+// restartOnly are the recovery settings that are read at server start only
+// below the given major version.
+var restartOnly = map[string]int{"primary_conninfo": 13, "primary_slot_name": 13, "restore_command": 14}
+
+// Follow makes a running standby stream from up; nil makes it stream from
+// nobody, which ends the WAL receiver (safety P11).
+func (s *Server) Follow(ctx context.Context, up *Upstream) (FollowResult, error) {
+	if _, ok := s.Running(); !ok {
+		return 0, fmt.Errorf("follow: %w", ErrNotRunning)
+	}
+	if _, err := os.Lstat(s.inData(standbySignal)); err != nil {
+		return FollowRestartNeeded, nil
+	}
+	major, err := s.MajorVersion()
+	if err != nil {
+		return 0, err
+	}
+	conf, changed, err := s.writeConf(ctx, RoleStandby, up, true)
+	if err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	s.role, s.upstream, s.following = RoleStandby, up, true
+	s.raised = conf.raised
+	s.mu.Unlock()
+	differ, asked := s.recoveryDiffers(ctx, s.recoverySettings(up, major))
+	for name := range differ {
+		if major < restartOnly[name] {
+			return FollowRestartNeeded, nil
+		}
+	}
+	if asked && len(differ) == 0 && !changed || !asked && !changed {
+		return FollowUnchanged, nil
+	}
+	if err := s.proc.Signal(ctx, unix.SIGHUP); err != nil {
+		return 0, fmt.Errorf("follow: %w", err)
+	}
+	return FollowReloaded, nil
+}
+
+// recoveryDiffers compares the wanted recovery settings with the running ones;
+// asked is false when the server did not answer.
+func (s *Server) recoveryDiffers(ctx context.Context, want settings) (differ map[string]bool, asked bool) {
+	names := []string{"primary_conninfo", "primary_slot_name", "restore_command"}
+	err := s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		rows, err := c.Query(ctx, "SELECT name, setting FROM pg_settings WHERE name = ANY($1)", names)
+		if err != nil {
+			return err
+		}
+		differ = make(map[string]bool)
+		var name, value string
+		_, err = pgx.ForEachRow(rows, []any{&name, &value}, func() error {
+			if want[name] != value {
+				differ[name] = true
+			}
+			return nil
+		})
+		return err
+	})
+	return differ, err == nil
+}
+
+// SetSyncStandbyNames takes over synchronous_standby_names: it writes the
+// value, reloads and waits until the server uses it. nil gives the parameter
+// back to the configuration.
+func (s *Server) SetSyncStandbyNames(ctx context.Context, value *string) error {
+	s.mu.Lock()
+	s.syncNames = value
+	s.mu.Unlock()
+	role, up, follow := s.followState()
+	_, changed, err := s.writeConf(ctx, role, up, follow)
+	if err != nil {
+		return err
+	}
+	if _, ok := s.Running(); !ok || value == nil && !changed {
+		return nil
+	}
+	if err := s.hup(ctx); err != nil || value == nil {
+		return err
+	}
+	b := backoff{next: 2 * time.Millisecond, max: 20 * time.Millisecond}
+	for {
+		var now string
+		err := s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+			return c.QueryRow(ctx, "SELECT current_setting('synchronous_standby_names')").Scan(&now)
+		})
+		if err == nil && now == *value {
+			return nil
+		}
+		if werr := b.wait(ctx, s.proc.Exited()); werr != nil {
+			return fmt.Errorf("set synchronous_standby_names: the server did not take the value: %w", errors.Join(werr, err))
+		}
+	}
+}
