@@ -1,0 +1,48 @@
+package restapi
+
+import (
+	"context"
+
+	"github.com/pgha/pgha/pkg/config"
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+)
+
+// Agent is what the server needs of the process around it. All methods may be
+// called from several goroutines.
+type Agent interface {
+	// View is the newest published state; never nil. A View is immutable, so
+	// the same pointer means the same content.
+	View() *ha.View
+	// Now is the clock the View's instants belong to.
+	Now() ha.Instant
+	// Sample gives the newest WAL position this node has. The second result
+	// tells whether it is fresh, that is, at most SampleMaxAge old; otherwise
+	// it is the last one had (At zero: none ever). Usually Sampler.Sample.
+	Sample(ctx context.Context) (ha.Sample, bool)
+	// ClusterChanged returns a channel that is closed when a View with another
+	// cluster snapshot is published. Take the channel before reading View, so
+	// that no change is missed.
+	ClusterChanged() <-chan struct{}
+
+	// ReadCluster reads the cluster from etcd, past every cache.
+	ReadCluster(ctx context.Context) (*dcs.Cluster, error)
+	// PutConfig writes /config. A revision that is not nil must be the key's
+	// present one, else errors.Is(err, dcs.ErrConflict).
+	PutConfig(ctx context.Context, value []byte, revision *int64) error
+	// PutFailover writes /failover, under the same rule (0: absent).
+	PutFailover(ctx context.Context, f dcs.Failover, revision *int64) error
+	// AskMembers asks these members for their status, all at once; the answer
+	// has an entry for each, Reachable false for those that are silent.
+	AskMembers(ctx context.Context, members []dcs.Member) map[string]ha.Peer
+	// Reload asks for a reload of the local configuration; it does not wait.
+	Reload()
+}
+
+// Settings are the configured properties of the server (wire contract §1.4).
+type Settings struct {
+	config.RestAPI
+	// Strict refuses a listen address other than loopback without TLS and
+	// authentication (pgha.restapi_strict).
+	Strict bool
+}
