@@ -1,0 +1,459 @@
+// Package agent wires one node's process: configuration, etcd, the server, its
+// leash, the loop and the REST API. It joins them and decides nothing.
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/pgha/pgha/internal/leash"
+	"github.com/pgha/pgha/internal/version"
+	"github.com/pgha/pgha/pkg/config"
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/dcs/etcd"
+	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/ha/loop"
+	"github.com/pgha/pgha/pkg/postgres"
+	"github.com/pgha/pgha/pkg/restapi"
+)
+
+// Options are what main knows.
+type Options struct {
+	ConfigPath string
+	Environ    []string
+	Stderr     io.Writer
+	// Reload is readable for each SIGHUP; Stop is closed for SIGTERM.
+	Reload <-chan struct{}
+	Stop   <-chan struct{}
+}
+
+// agent is one running process. Parts open in order and close in reverse.
+type agent struct {
+	Options
+	log    *slog.Logger
+	level  *slog.LevelVar
+	notify *notifier
+
+	config  atomic.Pointer[config.Effective]
+	runDir  string
+	store   *etcd.Store
+	keeper  *keeper
+	node    *node
+	runner  *loop.Runner
+	board   *board
+	client  *restapi.Client
+	api     *restapi.Server
+	wakeups chan struct{}
+	group   sync.WaitGroup
+}
+
+// Run is the life of the agent. It returns the exit code of the process; what
+// went wrong has been said in one line.
+func Run(ctx context.Context, o Options) int {
+	a := &agent{Options: o, wakeups: make(chan struct{}, 1), notify: newNotifier()}
+	local, ok := a.load()
+	if !ok {
+		return 1
+	}
+	forgetSecrets(o.Environ)
+	a.log, a.level = newLogger(o.Stderr, local.Log)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	code, err := a.run(ctx, local)
+	if err != nil {
+		a.log.Error(err.Error())
+		return max(code, 1)
+	}
+	return code
+}
+
+// forgetSecrets removes PATRONI_* from this process's environment: children
+// inherit it, and passwords travel there (wire contract §2).
+func forgetSecrets(environ []string) {
+	for _, entry := range environ {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "PATRONI_") {
+			_ = os.Unsetenv(name) // cannot fail for a name without "="
+		}
+	}
+}
+
+// load reads the configuration and says what is wrong with it.
+func (a *agent) load() (*config.Local, bool) {
+	local, problems, err := config.Load(a.ConfigPath, a.Environ)
+	if local != nil {
+		problems = append(problems, local.Missing()...)
+	}
+	for _, p := range problems {
+		fmt.Fprintf(a.Stderr, "%s: %s\n", p.Severity, p)
+	}
+	if err != nil && len(problems) == 0 {
+		fmt.Fprintln(a.Stderr, "error: "+err.Error())
+	}
+	return local, err == nil && !config.HasErrors(problems)
+}
+
+// run opens everything, turns the loop until it ends, and closes in reverse.
+func (a *agent) run(ctx context.Context, local *config.Local) (code int, err error) {
+	a.log.Info("pgha-agent "+version.Version()+" starting", "member", local.Name, "scope", local.Scope)
+	a.config.Store(config.EffectiveOf(local, localDynamic(local)))
+	leashBinary := leashPath()
+	if a.runDir, err = runDir(a.config.Load()); err != nil {
+		return 1, err
+	}
+	a.keeper = newKeeper(a.config.Load().Postgres.DataDir, a.spawnOptions(leashBinary), a.wake, a.log)
+	srv, err := postgres.New(postgres.Options{
+		Name: local.Name, Scope: local.Scope, Config: a.config.Load().Postgres,
+		Process: a.keeper, Logger: a.log, StateDir: a.runDir, LogPath: filepath.Join(a.runDir, "postgres.log"),
+	})
+	if err != nil {
+		return 1, err
+	}
+	if err := preflight(a.config.Load(), srv, leashBinary); err != nil {
+		return 1, err
+	}
+	if err := a.openStore(ctx); err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, a.store.Close()) }()
+	cluster, err := a.firstLook(ctx)
+	if cluster == nil || err != nil {
+		return 0, err
+	}
+	if err := a.openClient(ctx, cluster); err != nil {
+		return 1, err
+	}
+	defer a.client.Close()
+	if err := a.keeper.attach(ctx); err != nil {
+		return 1, err
+	}
+	a.node = newNode(local.Name, srv, a.keeper, a.config.Load, now, a.wake, a.log)
+	defer func() {
+		a.node.close()
+		a.keeper.close(context.WithoutCancel(ctx))
+	}()
+	return a.serve(ctx)
+}
+
+// spawnOptions are read anew each time: the timing may have changed.
+func (a *agent) spawnOptions(binary string) func() leash.SpawnOptions {
+	return func() leash.SpawnOptions {
+		s := settings(a.config.Load())
+		t, _ := ha.NewTiming(s.TTL, s.LoopWait, s.RetryTimeout) // its warning is the loop's to give
+		return leash.SpawnOptions{Binary: binary, RunDir: a.runDir, Quiet: t.Quit, Lmax: 2 * s.TTL}
+	}
+}
+
+// now is the clock of the whole agent.
+func now() ha.Instant { return ha.Instant(leash.Now()) }
+
+func (a *agent) wake() {
+	select {
+	case a.wakeups <- struct{}{}:
+	default:
+	}
+}
+
+// localDynamic is the dynamic configuration to begin with: the copy kept in the
+// data directory, else what bootstrap.dcs asks for.
+func localDynamic(local *config.Local) *config.Dynamic {
+	probe := config.EffectiveOf(local, nil)
+	if text, err := os.ReadFile(filepath.Join(probe.Postgres.DataDir, dynamicCache)); err == nil {
+		if d, err := config.ParseDynamic(text); err == nil {
+			return d
+		}
+	}
+	if len(local.Bootstrap.DCS) > 0 {
+		if d, err := config.ParseDynamic(local.Bootstrap.DCS); err == nil {
+			return d
+		}
+	}
+	return config.DefaultDynamic()
+}
+
+// dynamicCache is Patroni's copy of /config in the data directory.
+const dynamicCache = "patroni.dynamic.json"
+
+func (a *agent) openStore(ctx context.Context) error {
+	l := a.config.Load().Local
+	base := dcs.Base(l.Namespace, l.Scope)
+	tlsConfig, err := etcdTLS(l.Etcd)
+	if err != nil {
+		return err
+	}
+	if l.Etcd.Kind == "etcd" {
+		probe, cancel := context.WithTimeout(ctx, 3*time.Second)
+		found, endpoint := etcd.ProbeV2(probe, l.Etcd.Endpoints(), tlsConfig, base)
+		cancel()
+		if found {
+			return fmt.Errorf("%s holds keys of %s written through etcd's protocol v2, which protocol v3 cannot see: a Patroni configured with \"etcd:\" runs this cluster; first change etcd: to etcd3: on all its members and restart them, then start pgha", endpoint, base)
+		}
+	}
+	s := settings(a.config.Load())
+	a.store, err = etcd.Open(ctx, etcd.Config{
+		Endpoints: l.Etcd.Endpoints(), SRV: l.Etcd.SRV, SRVSuffix: l.Etcd.SRVSuffix, UseProxies: l.Etcd.UseProxies,
+		Username: l.Etcd.Username, Password: l.Etcd.Password.Reveal(), TLS: tlsConfig,
+		Base: base, TTL: s.TTL, RetryTimeout: s.RetryTimeout, Logger: a.log,
+	})
+	return err
+}
+
+func etcdTLS(e config.Etcd) (*tls.Config, error) {
+	if e.Protocol != "https" && e.CACert == "" && e.Cert == "" {
+		return nil, nil //nolint:nilnil // no TLS is no error
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if e.CACert != "" {
+		pem, err := os.ReadFile(e.CACert)
+		if err != nil {
+			return nil, fmt.Errorf("etcd cacert: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("etcd cacert %s: no certificate in it; it must be PEM", e.CACert)
+		}
+	}
+	if e.Cert != "" {
+		key := e.Key
+		if key == "" {
+			key = e.Cert
+		}
+		pair, err := tls.LoadX509KeyPair(e.Cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("etcd cert: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// firstLook waits for etcd: before it was heard of, nothing local is touched.
+// No cluster and no error means that the agent was asked to end meanwhile.
+func (a *agent) firstLook(ctx context.Context) (*dcs.Cluster, error) {
+	for {
+		look, cancel := context.WithTimeout(ctx, 5*time.Second)
+		c, err := a.store.Read(look)
+		cancel()
+		switch {
+		case err == nil:
+			a.configure(ctx, c)
+			return c, nil
+		case errors.Is(err, dcs.ErrRejected):
+			return nil, fmt.Errorf("%w; check the username, the password and the role of this cluster in etcd", err)
+		}
+		a.log.Warn("waiting for etcd: " + err.Error())
+		select {
+		case <-a.Stop:
+			return nil, nil //nolint:nilnil // an orderly end before there was anything
+		case <-ctx.Done():
+			return nil, nil //nolint:nilnil // likewise
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (a *agent) configure(ctx context.Context, c *dcs.Cluster) {
+	if c.Config != nil {
+		a.takeDocument(ctx, c.Config.Raw)
+	}
+}
+
+// takeDocument puts a /config document into force; one that cannot be used
+// leaves the last good one.
+func (a *agent) takeDocument(_ context.Context, doc []byte) {
+	d, err := config.ParseDynamic(doc)
+	if err != nil {
+		a.log.Error("the dynamic configuration is not applied, the last good one stays in force: " + err.Error())
+		return
+	}
+	old := a.config.Load()
+	a.config.Store(config.EffectiveOf(old.Local, d))
+	if a.node == nil || d.Equal(old.Dynamic) {
+		return
+	}
+	a.log.Info("the dynamic configuration changed")
+	a.node.apply()
+	a.keepDocument(doc)
+}
+
+// keepDocument writes the local copy of /config, off the loop's path.
+func (a *agent) keepDocument(doc []byte) {
+	dir := a.config.Load().Postgres.DataDir
+	a.node.background(func(context.Context) {
+		if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err != nil {
+			return
+		}
+		if err := writeNew(filepath.Join(dir, dynamicCache), string(doc)); err != nil {
+			a.log.Warn("keep a copy of the dynamic configuration: " + err.Error())
+		}
+	})
+}
+
+// openClient makes the client for peers and refuses a name that is in use.
+func (a *agent) openClient(ctx context.Context, c *dcs.Cluster) error {
+	l := a.config.Load().Local
+	tlsConfig, err := restapi.ClientTLS(l.Ctl, !a.config.Load().PGHA.VerifyPeers)
+	if err != nil {
+		return err
+	}
+	a.client = restapi.NewClient(restapi.ClientOptions{
+		Username: l.Ctl.Username, Password: l.Ctl.Password, TLS: tlsConfig,
+		UserAgent: "Patroni/" + version.Patroni + " pgha/" + version.Version(),
+	})
+	mem := c.Member(l.Name)
+	if mem == nil || mem.APIURL == "" {
+		return nil
+	}
+	ask, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if status, _, err := a.client.Get(ask, strings.TrimSuffix(mem.APIURL, "/patroni")+"/liveness"); err == nil {
+		return fmt.Errorf("a member called %s is running already (%s answers %d); give this node another name, or stop that one", l.Name, mem.APIURL, status)
+	}
+	return nil
+}
+
+// serve runs loop and REST API until the loop ends.
+func (a *agent) serve(ctx context.Context) (int, error) {
+	e := a.config.Load()
+	holder, err := loadHolder(e.Postgres.DataDir, a.runDir)
+	if err != nil {
+		return 1, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	me := identity(e, holder)
+	a.runner = loop.NewRunner(a.node, now)
+	defer a.runner.Close()
+	a.board = newBoard(&ha.View{Name: me.Name, Scope: me.Scope, Version: me.Version, State: "stopped", Role: "replica"})
+	a.board.store, a.board.now, a.board.wake = a.store, now, a.wake
+	a.board.peers = &peers{client: a.client, log: a.log}
+	a.board.sampler = restapi.NewSampler(a.node.sample, now)
+	a.board.reload = a.reload
+	if a.api, err = restapi.New(restapi.Options{
+		Agent: a.board, Settings: restapi.Settings{RestAPI: e.Local.RestAPI, Strict: e.PGHA.RestAPIStrict},
+		Registry: registry, Logger: a.log,
+	}); err != nil {
+		return 1, err
+	}
+	if err := a.api.Listen(ctx); err != nil {
+		return 1, err
+	}
+	return a.turn(ctx, me)
+}
+
+func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
+	l := loop.New(loop.Options{
+		Me: me, DCS: a.store, Node: a.node, Ops: a.runner, Leash: a.keeper, Peers: a.board.peers,
+		Settings:  func() ha.Settings { return settings(a.config.Load()) },
+		Configure: a.takeDocument, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
+	})
+	side, cancel := context.WithCancel(ctx)
+	defer func() { cancel(); a.group.Wait() }()
+	a.beside(func() {
+		if err := a.api.Serve(side); err != nil {
+			a.log.Error(err.Error())
+		}
+	})
+	a.beside(func() { a.listen(side) })
+	status := ""
+	exit := l.Run(ctx, a.wakeups, a.Stop, func() {
+		reason := a.board.View().Reason
+		a.notify.turned(reason, reason != status)
+		status = reason
+	})
+	a.notify.send("STOPPING=1")
+	end, done := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer done()
+	if err := a.api.Shutdown(end); err != nil {
+		a.log.Debug(err.Error())
+	}
+	if exit == nil {
+		return 0, nil
+	}
+	if exit.Code != 0 {
+		return exit.Code, errors.New(exit.Message)
+	}
+	return 0, nil
+}
+
+// beside runs do in a goroutine that turn waits for.
+func (a *agent) beside(do func()) {
+	a.group.Add(1)
+	go func() {
+		defer a.group.Done()
+		do()
+	}()
+}
+
+// listen passes the ends of operations and reload requests on.
+func (a *agent) listen(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.runner.Done():
+			a.wake()
+		case <-a.Reload:
+			a.reload()
+		}
+	}
+}
+
+// reload reads the local configuration again (wire contract §1.12). What is
+// wrong with it is said, and the old one stays in force.
+func (a *agent) reload() {
+	a.notify.send("RELOADING=1\nMONOTONIC_USEC=" + monotonicMicros())
+	defer a.notify.send("READY=1")
+	local, problems, err := config.Load(a.ConfigPath, a.Environ)
+	for _, p := range problems {
+		a.log.Warn(p.String())
+	}
+	if err != nil || config.HasErrors(problems) {
+		a.log.Error("the configuration is not reloaded; the old one stays in force")
+		return
+	}
+	old := a.config.Load()
+	if moved := immovable(old, config.EffectiveOf(local, old.Dynamic)); moved != "" {
+		a.log.Error("the configuration is not reloaded: " + moved + " cannot change while the agent runs; restart it")
+		return
+	}
+	a.level.Set(logLevel(local.Log.Level))
+	a.config.Store(config.EffectiveOf(local, old.Dynamic))
+	if err := a.api.Reconfigure(restapi.Settings{RestAPI: local.RestAPI, Strict: a.config.Load().PGHA.RestAPIStrict}); err != nil {
+		a.log.Error("restapi: " + err.Error() + "; restart the agent to change it")
+	}
+	if err := a.api.ReloadTLS(); err != nil {
+		a.log.Error(err.Error())
+	}
+	a.node.apply()
+	a.wake()
+	a.log.Info("the local configuration was read again")
+}
+
+// immovable names the first setting that a running agent cannot change.
+func immovable(old, neu *config.Effective) string {
+	switch {
+	case old.Local.Scope != neu.Local.Scope:
+		return "scope"
+	case old.Local.Name != neu.Local.Name:
+		return "name"
+	case old.Local.Namespace != neu.Local.Namespace:
+		return "namespace"
+	case old.Postgres.DataDir != neu.Postgres.DataDir:
+		return "postgresql.data_dir"
+	}
+	return ""
+}

@@ -1,0 +1,493 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/pgha/pgha/pkg/config"
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/postgres"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// node is the local server, as facts for the loop and as a worker for its long
+// actions. Facts are gathered by a goroutine of its own, so that a hung disk or
+// server cannot hold the loop: what does not come in time is unknown.
+type node struct {
+	name   string
+	srv    *postgres.Server
+	keeper *keeper
+	config func() *config.Effective
+	now    func() ha.Instant
+	wake   func()
+	log    *slog.Logger
+
+	// turn is held by whatever changes the directory, the files or the process.
+	turn chan struct{}
+	// group are the goroutines to wait for at the end, ended by stop.
+	group sync.WaitGroup
+	ctx   context.Context
+	stop  context.CancelFunc
+
+	mu       sync.Mutex
+	facts    ha.Postgres
+	flight   chan struct{} // closed when the gathering under way is done
+	pid      int           // of the server the next fields belong to
+	ready    bool          // it has accepted a connection
+	stopping bool          // it was asked to stop
+	crashed  bool          // the last one ended without being asked to
+	since    ha.Instant
+	upstream ha.Upstream // as last applied by this agent
+	pending  map[string]ha.PendingRestart
+	// checkpoint: 0 unknown, 1 under way, 2 done on the present timeline.
+	checkpoint int
+	disk       diskFacts
+}
+
+// diskFacts are what costs a program to find out; they are kept while the
+// control file does not change.
+type diskFacts struct {
+	changed   time.Time
+	serial    int // bumped by every long action
+	systemID  string
+	control   ha.Control
+	canRewind bool
+	history   wal.History
+	timeline  wal.Timeline
+	when      time.Time
+}
+
+func newNode(name string, srv *postgres.Server, k *keeper, cfg func() *config.Effective, now func() ha.Instant, wake func(), log *slog.Logger) *node {
+	n := &node{name: name, srv: srv, keeper: k, config: cfg, now: now, wake: wake, log: log, turn: make(chan struct{}, 1)}
+	n.ctx, n.stop = context.WithCancel(context.Background())
+	return n
+}
+
+func (n *node) close() {
+	n.stop()
+	n.group.Wait()
+	n.srv.Close()
+}
+
+// acquire takes the turn, or gives up when ctx ends.
+func (n *node) acquire(ctx context.Context) error {
+	select {
+	case n.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("another operation on the server is under way: %w", ctx.Err())
+	}
+}
+
+func (n *node) release() { <-n.turn }
+
+// background runs do beside the loop; close waits for it.
+func (n *node) background(do func(ctx context.Context)) {
+	n.group.Add(1)
+	go func() {
+		defer n.group.Done()
+		do(n.ctx)
+	}()
+}
+
+// Facts implements loop.Node.
+func (n *node) Facts(ctx context.Context) ha.Postgres {
+	select {
+	case <-n.gather():
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.facts
+	case <-ctx.Done():
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f := n.facts
+	f.Known = false
+	if _, up := n.keeper.Running(); !up {
+		f.Process = ha.ProcessDown
+	}
+	return f
+}
+
+// gather returns a channel that is closed once facts newer than this call are there.
+func (n *node) gather() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.flight != nil {
+		return n.flight
+	}
+	done := make(chan struct{})
+	n.flight = done
+	n.background(func(ctx context.Context) {
+		f := n.look(ctx)
+		n.mu.Lock()
+		n.facts, n.flight = f, nil
+		n.mu.Unlock()
+		close(done)
+	})
+	return done
+}
+
+// queryTimeout bounds the monitoring query.
+const queryTimeout = 2 * time.Second
+
+// look gathers everything anew.
+func (n *node) look(ctx context.Context) ha.Postgres {
+	var f ha.Postgres
+	n.directory(&f)
+	n.process(&f)
+	switch f.Process {
+	case ha.ProcessDown:
+		if f.DataDir == ha.DataDirPresent || f.DataDir == ha.DataDirHalfMade {
+			n.readDisk(ctx, &f)
+		}
+	case ha.ProcessStarting, ha.ProcessRunning, ha.ProcessUnsure:
+		n.query(ctx, &f)
+		n.readDisk(ctx, &f)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f.Since, f.Crashed = n.since, n.crashed
+	f.Upstream, f.UpstreamURL = n.upstream.Member, n.upstream.ConnURL
+	f.PendingRestart = n.pending
+	f.CheckpointPending = n.checkpoint == 1
+	return f
+}
+
+func (n *node) directory(f *ha.Postgres) {
+	d := n.srv.State()
+	switch d.State {
+	case postgres.DirEmpty:
+		f.DataDir = ha.DataDirEmpty
+	case postgres.DirPresent:
+		f.DataDir = ha.DataDirPresent
+		f.StandbySignal = n.srv.DiskRole() == postgres.RoleStandby
+	case postgres.DirInProgress:
+		f.DataDir = ha.DataDirHalfMade
+		f.Problem = "an earlier " + string(d.Kind) + " of it was interrupted; nobody is there to copy from"
+		f.HalfBootstrap = d.Kind == postgres.KindBootstrap
+	case postgres.DirUnreadable:
+		f.DataDir = ha.DataDirUnreadable
+		if d.Err != nil {
+			f.Problem = d.Err.Error()
+		}
+	}
+}
+
+// process looks at the postmaster and notices that it is another one than last time.
+func (n *node) process(f *ha.Postgres) {
+	pid, up := n.keeper.Running()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if pid != n.pid {
+		n.crashed = n.pid != 0 && !n.stopping && !up
+		n.pid, n.ready, n.stopping, n.since = pid, false, false, n.now()
+		n.checkpoint = 0
+	}
+	switch {
+	case !up:
+		f.Process = ha.ProcessDown
+	case n.stopping:
+		f.Process = ha.ProcessUnsure
+	case n.ready:
+		f.Process = ha.ProcessRunning
+	default:
+		f.Process = ha.ProcessStarting
+	}
+}
+
+func (n *node) query(ctx context.Context, f *ha.Postgres) {
+	n.mu.Lock()
+	stopping := n.stopping
+	n.mu.Unlock()
+	if stopping {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	st, err := n.srv.Status(ctx)
+	if err != nil {
+		n.log.Debug("monitoring query: " + err.Error())
+		return
+	}
+	n.mu.Lock()
+	n.ready = true
+	if n.stopping { // asked to stop meanwhile
+		n.mu.Unlock()
+		return
+	}
+	n.mu.Unlock()
+	f.Process, f.Known = ha.ProcessRunning, true
+	f.Row = row(&st)
+	f.ServerVersion, f.PostmasterStartTime = st.ServerVersion, st.StartTime
+	f.Slots = slots(st.Slots)
+	n.afterPromotion(f)
+}
+
+func row(st *postgres.Status) ha.Row {
+	r := ha.Row{
+		InRecovery: st.InRecovery, Timeline: st.Timeline, Position: st.FlushLSN,
+		Receive: max(st.ReceiveLSN, st.WrittenLSN), Replay: st.ReplayLSN,
+		LatestEnd: st.Receiver.LatestEndLSN, ReplayPaused: st.ReplayPaused, ReplayedTimestamp: st.ReplayedAt,
+	}
+	if st.InRecovery {
+		r.Position = max(r.Receive, r.Replay)
+		switch {
+		case st.Receiver.State == "streaming":
+			r.ReplicationState = "streaming"
+		case st.RestoreCommand:
+			r.ReplicationState = "in archive recovery"
+		}
+	}
+	for _, p := range st.Replication {
+		r.Replication = append(r.Replication, ha.Replication{
+			User: p.User, ApplicationName: p.Application, ClientAddr: p.ClientAddr,
+			State: p.State, SyncState: p.SyncState, SyncPriority: p.SyncPriority,
+		})
+	}
+	return r
+}
+
+func slots(all []postgres.Slot) map[string]wal.LSN {
+	out := make(map[string]wal.LSN, len(all))
+	for _, s := range all {
+		if s.Type == "physical" {
+			out[s.Name] = s.RestartLSN
+		}
+	}
+	return out
+}
+
+// afterPromotion makes the first checkpoint on a new timeline, beside the loop:
+// pg_rewind of the others needs it.
+func (n *node) afterPromotion(f *ha.Postgres) {
+	if f.Row.InRecovery {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.checkpoint != 0 {
+		return
+	}
+	if f.Row.Timeline <= 1 {
+		n.checkpoint = 2
+		return
+	}
+	n.checkpoint = 1
+	pid := n.pid
+	n.background(func(ctx context.Context) {
+		done, err := n.srv.CheckpointAfterPromote(ctx)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.pid != pid || n.checkpoint != 1 {
+			return
+		}
+		n.checkpoint = 0 // not done: the next look tries again
+		if err != nil {
+			n.log.Warn("checkpoint after promotion: " + err.Error())
+		} else if done {
+			n.checkpoint = 2
+			n.wake()
+		}
+	})
+}
+
+// readDisk fills in what programs and files tell, anew only when the control
+// file changed (a stopped server) or once per server (a running one).
+func (n *node) readDisk(ctx context.Context, f *ha.Postgres) {
+	n.mu.Lock()
+	d := n.disk
+	n.mu.Unlock()
+	running := f.Process != ha.ProcessDown
+	dataDir := n.config().Postgres.DataDir
+	st, err := os.Stat(filepath.Join(dataDir, "global", "pg_control"))
+	if err == nil && (d.systemID == "" || !running && !st.ModTime().Equal(d.changed)) {
+		if cd, err := n.srv.ControlData(ctx); err == nil {
+			d.changed, d.systemID = st.ModTime(), cd.SystemID
+			d.control = ha.Control{
+				State: cd.State, Timeline: cd.CheckpointTLI, Checkpoint: cd.CheckpointLSN,
+				MinRecoveryEnd: cd.MinRecoveryEnd, MinRecoveryEndTLI: cd.MinRecoveryTLI,
+			}
+			d.canRewind = n.config().Postgres.UsePgRewind && (cd.Checksums || cd.WalLogHints)
+			if _, err := os.Stat(filepath.Join(dataDir, "backup_label")); err == nil {
+				d.control.HasBackupLabel = true
+			}
+		} else {
+			n.log.Warn(err.Error())
+		}
+	}
+	if f.Known && !f.Row.InRecovery && f.Row.Timeline > 1 && d.timeline != f.Row.Timeline {
+		if h, err := n.srv.LocalHistory(f.Row.Timeline); err == nil {
+			d.timeline, d.history = f.Row.Timeline, h
+			if st, err := os.Stat(filepath.Join(dataDir, "pg_wal", fmt.Sprintf("%08X.history", f.Row.Timeline))); err == nil {
+				d.when = st.ModTime()
+			}
+		}
+	}
+	f.SystemID, f.Control, f.CanRewind = d.systemID, d.control, d.canRewind
+	f.HistoryLocal, f.HistoryTime = d.history, d.when
+	n.mu.Lock()
+	if n.disk.serial == d.serial {
+		n.disk = d
+	}
+	n.mu.Unlock()
+}
+
+// forgetDisk makes the next look read everything anew.
+func (n *node) forgetDisk() {
+	n.mu.Lock()
+	n.disk = diskFacts{serial: n.disk.serial + 1}
+	n.mu.Unlock()
+}
+
+// Follow implements loop.Node.
+func (n *node) Follow(ctx context.Context, up ha.Upstream) error {
+	if err := n.acquire(ctx); err != nil {
+		return err
+	}
+	defer n.release()
+	res, err := n.srv.Follow(ctx, n.upstreamOf(up))
+	if err != nil {
+		return err
+	}
+	n.setUpstream(up)
+	if res == postgres.FollowRestartNeeded {
+		n.restartStandby(up)
+	}
+	return nil
+}
+
+// restartStandby is how PostgreSQL 12 learns of another upstream.
+func (n *node) restartStandby(up ha.Upstream) {
+	n.background(func(ctx context.Context) {
+		if n.acquire(ctx) != nil {
+			return
+		}
+		defer n.release()
+		n.expectStop()
+		if _, err := n.srv.Restart(ctx, n.startOptions(ha.Start{Upstream: up})); err != nil {
+			n.log.Warn("restart to follow " + up.Member + ": " + err.Error())
+		}
+		n.wake()
+	})
+}
+
+func (n *node) setUpstream(up ha.Upstream) {
+	n.mu.Lock()
+	n.upstream = up
+	n.mu.Unlock()
+}
+
+// upstreamOf turns a member into a server to connect to; nil for nobody.
+func (n *node) upstreamOf(up ha.Upstream) *postgres.Upstream {
+	if up.ConnURL == "" {
+		return nil
+	}
+	u, err := url.Parse(up.ConnURL)
+	if err != nil {
+		return nil
+	}
+	out := &postgres.Upstream{Name: up.Member, Host: u.Hostname(), Port: u.Port()}
+	if out.Port == "" {
+		out.Port = "5432"
+	}
+	if len(u.Path) > 1 {
+		out.Database = u.Path[1:]
+	}
+	if n.config().Dynamic.UseSlots {
+		out.SlotName = dcs.SlotName(n.name)
+	}
+	return out
+}
+
+// SyncSlots implements loop.Node.
+func (n *node) SyncSlots(ctx context.Context, want []ha.Slot) error {
+	dyn := n.config().Dynamic
+	list := make([]postgres.SlotWant, 0, len(want))
+	for _, s := range want {
+		w := postgres.SlotWant{Name: s.Name, LSN: s.LSN}
+		if s.Active || s.LSN != 0 {
+			active := s.Active
+			w.ExpectActive = &active
+		}
+		list = append(list, w)
+	}
+	_, err := n.srv.EnsureSlots(ctx, list, postgres.SlotsOptions{
+		KeepUnwanted: dyn.Pause || keepUnknownSlots(dyn),
+		HasLeader:    true,
+	})
+	return err
+}
+
+// MoveAside implements loop.Node.
+func (n *node) MoveAside(ctx context.Context) error {
+	if err := n.acquire(ctx); err != nil {
+		return err
+	}
+	defer n.release()
+	n.forgetDisk()
+	return n.srv.MoveAside()
+}
+
+// apply writes changed configuration files and lets the server read them.
+func (n *node) apply() {
+	n.background(func(ctx context.Context) {
+		if n.acquire(ctx) != nil {
+			return
+		}
+		defer n.release()
+		n.srv.SetConfig(n.config().Postgres)
+		n.forgetDisk()
+		if _, up := n.keeper.Running(); !up {
+			return
+		}
+		changed, pending, err := n.srv.Apply(ctx)
+		if err != nil {
+			n.log.Warn("apply configuration: " + err.Error())
+			return
+		}
+		if changed {
+			n.log.Info("configuration changed; the server was told to read it")
+		}
+		n.setPending(pending)
+		n.wake()
+	})
+}
+
+func (n *node) setPending(pending map[string]postgres.Pending) {
+	out := make(map[string]ha.PendingRestart, len(pending))
+	for name, p := range pending {
+		out[name] = ha.PendingRestart{Old: p.OldValue, New: p.NewValue}
+	}
+	n.mu.Lock()
+	n.pending = out
+	n.mu.Unlock()
+}
+
+// sample is the query behind restapi's positions.
+func (n *node) sample(ctx context.Context) (ha.Sample, error) {
+	s, err := n.srv.Sample(ctx)
+	if err != nil {
+		return ha.Sample{}, err
+	}
+	out := ha.Sample{
+		InRecovery: s.InRecovery, Location: s.WriteLSN, Replayed: s.ReplayLSN,
+		ReplayedTimestamp: s.ReplayedAt, ReplayPaused: s.ReplayPaused, At: n.now(),
+	}
+	if s.InRecovery {
+		out.Location = 0
+		for _, at := range []wal.LSN{s.WrittenLSN, s.ReceiveLSN, s.ReplayLSN} {
+			if out.Received == 0 {
+				out.Received = at
+			}
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/restapi"
+)
+
+// peers asks other members over REST.
+type peers struct {
+	client *restapi.Client
+	log    *slog.Logger
+}
+
+type answer struct {
+	name string
+	peer ha.Peer
+}
+
+// Ask implements loop.Peers. Members that are only glanced at have their say if
+// they are quicker than the last one waited for.
+func (p *peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]ha.Peer {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the questions nobody waits for; their goroutines deliver into the buffer and end
+	got := make(chan answer, len(await)+len(glance))
+	waiting := map[string]bool{}
+	ask := func(mem dcs.Member) {
+		peer, err := p.client.MemberStatus(ctx, mem.APIURL)
+		if err != nil {
+			p.log.Debug("ask " + mem.Name + ": " + err.Error())
+		}
+		got <- answer{mem.Name, peer}
+	}
+	for _, mem := range await {
+		waiting[mem.Name] = true
+		go ask(mem)
+	}
+	for _, mem := range glance {
+		go ask(mem)
+	}
+	out := make(map[string]ha.Peer, len(await)+len(glance))
+	for len(waiting) > 0 {
+		select {
+		case a := <-got:
+			out[a.name] = a.peer
+			delete(waiting, a.name)
+		case <-ctx.Done():
+			return out
+		}
+	}
+	for {
+		select {
+		case a := <-got:
+			out[a.name] = a.peer
+		default:
+			return out
+		}
+	}
+}

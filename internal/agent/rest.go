@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/restapi"
+)
+
+// board shows the node to the outside: it implements restapi.Agent from the
+// published view and the store.
+type board struct {
+	view    atomic.Pointer[ha.View]
+	store   dcs.Store
+	sampler *restapi.Sampler
+	peers   *peers
+	now     func() ha.Instant
+	wake    func()
+	reload  func()
+
+	mu      sync.Mutex
+	changed chan struct{}
+	cluster *dcs.Cluster
+}
+
+func newBoard(first *ha.View) *board {
+	b := &board{changed: make(chan struct{})}
+	b.view.Store(first)
+	return b
+}
+
+// publish replaces the view; it is the loop's Publish.
+func (b *board) publish(v *ha.View) {
+	b.view.Store(v)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if v.Cluster != b.cluster {
+		b.cluster = v.Cluster
+		close(b.changed)
+		b.changed = make(chan struct{})
+	}
+}
+
+// View implements restapi.Agent.
+func (b *board) View() *ha.View { return b.view.Load() }
+
+// Now implements restapi.Agent.
+func (b *board) Now() ha.Instant { return b.now() }
+
+// Sample implements restapi.Agent.
+func (b *board) Sample(ctx context.Context) (ha.Sample, bool) { return b.sampler.Sample(ctx) }
+
+// ClusterChanged implements restapi.Agent.
+func (b *board) ClusterChanged() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changed
+}
+
+// requestTimeout bounds requests to etcd on behalf of a REST client.
+func (b *board) requestTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, max(b.View().LoopWait, 5*time.Second))
+}
+
+// ReadCluster implements restapi.Agent.
+func (b *board) ReadCluster(ctx context.Context) (*dcs.Cluster, error) {
+	ctx, cancel := b.requestTimeout(ctx)
+	defer cancel()
+	return b.store.Read(ctx)
+}
+
+// put writes a key for a REST client and wakes the loop, which does not hear of
+// this process's own writes otherwise.
+func (b *board) put(ctx context.Context, w dcs.Write) error {
+	ctx, cancel := b.requestTimeout(ctx)
+	defer cancel()
+	defer b.wake()
+	return b.store.Put(ctx, w)
+}
+
+// PutConfig implements restapi.Agent.
+func (b *board) PutConfig(ctx context.Context, value []byte, revision *int64) error {
+	return b.put(ctx, dcs.Write{Key: dcs.KeyConfig, Value: value, Revision: revision})
+}
+
+// PutFailover implements restapi.Agent.
+func (b *board) PutFailover(ctx context.Context, f dcs.Failover, revision *int64) error {
+	return b.put(ctx, dcs.Write{Key: dcs.KeyFailover, Value: f.Encode(), Revision: revision})
+}
+
+// AskMembers implements restapi.Agent.
+func (b *board) AskMembers(ctx context.Context, members []dcs.Member) map[string]ha.Peer {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	out := b.peers.Ask(ctx, members, nil)
+	for _, mem := range members {
+		if _, ok := out[mem.Name]; !ok {
+			out[mem.Name] = ha.Peer{}
+		}
+	}
+	return out
+}
+
+// Reload implements restapi.Agent.
+func (b *board) Reload() { b.reload() }

@@ -1,0 +1,44 @@
+package agent
+
+import (
+	"github.com/pgha/pgha/internal/version"
+	"github.com/pgha/pgha/pkg/config"
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+)
+
+// settings picks out of the configuration what decisions depend on.
+func settings(e *config.Effective) ha.Settings {
+	d, p, tags := e.Dynamic, &e.Postgres, e.Local.Tags
+	s := ha.Settings{
+		TTL: d.TTL, LoopWait: d.LoopWait, RetryTimeout: d.RetryTimeout,
+		MaximumLagOnFailover: d.MaximumLagOnFailover, CheckTimeline: d.CheckTimeline,
+		MaxTimelinesHistory: d.MaxTimelinesHistory, PrimaryStartTimeout: d.PrimaryStartTimeout,
+		Pause: d.Pause, UsePgRewind: p.UsePgRewind,
+		WipeOnRewindFailure: p.RemoveDataDirOnRewindFailure, WipeOnDivergence: p.RemoveDataDirOnDivergedTimeline,
+		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, KeepUnknownSlots: keepUnknownSlots(d),
+		NoFailover: tags.NoFailover(), FailoverPriority: tags.FailoverPriority(),
+		LeashOff: e.PGHA.Leash == "off", Document: d.Raw,
+	}
+	for _, t := range tags {
+		s.Tags = append(s.Tags, dcs.Tag{Name: t.Name, Value: t.Value})
+	}
+	s.ReplicateFrom, s.NoStream = s.Tags.String("replicatefrom"), s.Tags.Bool("nostream")
+	return s
+}
+
+// keepUnknownSlots: /config speaks of slots in ways this version does not act
+// on yet; dropping what it does not know could drop one of them.
+func keepUnknownSlots(d *config.Dynamic) bool {
+	return len(d.Slots) > 0 || len(d.IgnoreSlots) > 0
+}
+
+// identity is what this node says about itself.
+func identity(e *config.Effective, holder string) ha.Identity {
+	l := e.Local
+	return ha.Identity{
+		Name: l.Name, Scope: l.Scope, Version: version.Patroni, Holder: holder,
+		ConnURL: e.Postgres.ConnURL(), APIURL: l.RestAPI.URL(), ProxyURL: e.Postgres.ProxyURL(),
+		CanBootstrap: l.Bootstrap.Present,
+	}
+}

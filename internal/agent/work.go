@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/postgres"
+)
+
+// Do implements loop.Worker: one long action, from its beginning to its end.
+func (n *node) Do(ctx context.Context, a ha.Action, progress func(done, total int64)) (ha.Operation, error) {
+	if err := n.acquire(ctx); err != nil {
+		return ha.Operation{}, err
+	}
+	defer n.release()
+	defer n.forgetDisk()
+	n.srv.SetConfig(n.config().Postgres)
+	var res ha.Operation
+	var err error
+	switch a := a.(type) {
+	case ha.Bootstrap:
+		err = n.bootstrap(ctx)
+	case ha.PostBootstrap:
+		err = n.srv.PostBootstrap(ctx, postgres.PostBootstrapOptions{})
+	case ha.Clone:
+		err = n.clone(ctx, a, progress)
+	case ha.Rewind:
+		res, err = n.rewind(ctx, a)
+	case ha.CrashRecovery:
+		err = n.srv.SingleUserRecovery(ctx)
+	case ha.Start:
+		err = n.start(ctx, a)
+	case ha.Stop:
+		res, err = n.halt(ctx, a)
+	case ha.Promote:
+		err = n.srv.Promote(ctx)
+	case ha.Restart:
+		n.expectStop()
+		_, err = n.srv.Restart(ctx, n.startOptions(ha.Start{Upstream: a.Upstream, Primary: a.Upstream.ConnURL == ""}))
+	case ha.CheckDivergence:
+		res, err = n.compare(ctx, a)
+	default:
+		err = fmt.Errorf("%T is not a long action", a)
+	}
+	if err != nil {
+		n.log.Warn(err.Error())
+	}
+	return res, err
+}
+
+func (n *node) bootstrap(ctx context.Context) error {
+	b := n.config().Local.Bootstrap
+	if err := n.srv.Initdb(ctx, postgres.InitdbOptions{Flags: b.InitDB, HBA: b.PGHBA}); err != nil {
+		return err
+	}
+	res, err := n.srv.Start(ctx, postgres.StartOptions{Role: postgres.RolePrimary, Bootstrap: true})
+	if err == nil && res != postgres.Started {
+		err = errors.New("the new server did not accept connections in time")
+	}
+	return err
+}
+
+func (n *node) clone(ctx context.Context, a ha.Clone, progress func(done, total int64)) error {
+	up := n.upstreamOf(a.From)
+	if up == nil {
+		return fmt.Errorf("copy %s: its address %q cannot be read", a.From.Member, a.From.ConnURL)
+	}
+	up.SlotName = ""
+	if a.Wipe {
+		// S9: a copy is given up only for a leader that demonstrably runs.
+		if _, err := n.srv.IdentifySystem(ctx, up); err != nil {
+			return fmt.Errorf("not deleting the data directory before a copy can be made: %w", err)
+		}
+		if err := n.srv.Wipe(); err != nil {
+			return err
+		}
+	}
+	last := time.Time{}
+	return n.srv.BaseBackup(ctx, *up, func(done, total int64) {
+		progress(done, total)
+		if now := time.Now(); now.Sub(last) >= 5*time.Second {
+			last = now
+			n.log.Info("copying from "+a.From.Member, "done", done, "total", total)
+		}
+	})
+}
+
+func (n *node) rewind(ctx context.Context, a ha.Rewind) (ha.Operation, error) {
+	up := n.upstreamOf(a.From)
+	if up == nil {
+		return ha.Operation{}, fmt.Errorf("rewind from %s: its address %q cannot be read", a.From.Member, a.From.ConnURL)
+	}
+	res, err := n.srv.Rewind(ctx, *up)
+	if err == nil && res != postgres.RewindDone {
+		err = fmt.Errorf("rewind from %s: %s", a.From.Member, res)
+	}
+	return ha.Operation{Damaged: res == postgres.RewindFailed || res == postgres.RewindDamaged}, err
+}
+
+func (n *node) startOptions(a ha.Start) postgres.StartOptions {
+	o := postgres.StartOptions{Role: postgres.RoleStandby, Upstream: n.upstreamOf(a.Upstream)}
+	if a.Primary {
+		o.Role, o.Upstream = postgres.RolePrimary, nil
+	}
+	return o
+}
+
+func (n *node) start(ctx context.Context, a ha.Start) error {
+	n.mu.Lock()
+	n.crashed, n.stopping = false, false
+	n.mu.Unlock()
+	_, err := n.srv.Start(ctx, n.startOptions(a))
+	if err == nil {
+		n.setUpstream(a.Upstream)
+		n.srv.SaveConfBackups()
+	}
+	return err
+}
+
+// expectStop notes that the end of the server is wanted, and that nothing it
+// says from now on counts.
+func (n *node) expectStop() {
+	n.mu.Lock()
+	n.stopping = true
+	n.mu.Unlock()
+}
+
+// checkpointLimit bounds the checkpoint before a stop; clients go on working.
+const checkpointLimit = 5 * time.Minute
+
+func (n *node) halt(ctx context.Context, a ha.Stop) (ha.Operation, error) {
+	if a.Checkpoint {
+		cctx, cancel := context.WithTimeout(ctx, checkpointLimit)
+		if err := n.srv.Checkpoint(cctx); err != nil {
+			n.log.Warn("checkpoint before the stop: " + err.Error())
+		}
+		cancel()
+	}
+	n.expectStop()
+	if err := n.stopServer(ctx, a); err != nil {
+		n.mu.Lock()
+		n.stopping = false
+		n.mu.Unlock()
+		return ha.Operation{}, err
+	}
+	_, publish, err := n.srv.ShutdownCheckpoint(ctx)
+	if err != nil {
+		n.log.Warn("read the shutdown checkpoint: " + err.Error()) // the position published last remains
+	}
+	return ha.Operation{ShutdownLSN: publish}, nil
+}
+
+func (n *node) stopServer(ctx context.Context, a ha.Stop) error {
+	if a.Mode == ha.StopImmediate {
+		return n.stopNow(ctx)
+	}
+	if a.Escalate <= 0 {
+		return n.srv.Stop(ctx, postgres.StopFast, false)
+	}
+	fast, cancel := context.WithTimeout(ctx, a.Escalate)
+	defer cancel()
+	if err := n.srv.Stop(fast, postgres.StopFast, false); err == nil || ctx.Err() != nil {
+		return err
+	}
+	return n.stopNow(ctx)
+}
+
+// immediateLimit is what an immediate stop gets before everything is killed.
+const immediateLimit = time.Second
+
+func (n *node) stopNow(ctx context.Context) error {
+	quick, cancel := context.WithTimeout(ctx, immediateLimit)
+	defer cancel()
+	if err := n.srv.Stop(quick, postgres.StopImmediate, false); err == nil || ctx.Err() != nil {
+		return err
+	}
+	return n.srv.Kill(ctx)
+}
+
+// compareLimit bounds the questions of a divergence check.
+const compareLimit = 10 * time.Second
+
+func (n *node) compare(ctx context.Context, a ha.CheckDivergence) (ha.Operation, error) {
+	up := n.upstreamOf(a.Leader)
+	if up == nil {
+		return ha.Operation{}, fmt.Errorf("compare with %s: its address %q cannot be read", a.Leader.Member, a.Leader.ConnURL)
+	}
+	ctx, cancel := context.WithTimeout(ctx, compareLimit)
+	defer cancel()
+	d, err := n.srv.CheckDivergence(ctx, *up)
+	switch d {
+	case postgres.RewindNotNeeded:
+		return ha.Operation{Divergence: ha.DivergenceNone}, nil
+	case postgres.RewindNeeded:
+		n.log.Info("the local WAL is not part of the leader's history: pg_rewind is needed", "leader", a.Leader.Member)
+		return ha.Operation{Divergence: ha.DivergenceFound}, nil
+	case postgres.DivergenceUnknown:
+	}
+	if err == nil {
+		err = errors.New("no answer")
+	}
+	return ha.Operation{}, errors.New(strings.TrimSpace("compare with " + a.Leader.Member + ": " + err.Error()))
+}
