@@ -1,0 +1,70 @@
+package ctl
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/pkg/config"
+	"github.com/pgha/pgha/pkg/dcs"
+)
+
+// fakeCluster is a cluster's keys in memory: what Read returns and what Put
+// was given.
+type fakeCluster struct {
+	cluster *dcs.Cluster
+	err     error
+	onRead  func(n int) // called with the number of the read
+	reads   int
+	writes  []dcs.Write
+	closed  bool
+}
+
+func (f *fakeCluster) Read(context.Context) (*dcs.Cluster, error) {
+	f.reads++
+	if f.onRead != nil {
+		f.onRead(f.reads)
+	}
+	return f.cluster, f.err
+}
+
+func (f *fakeCluster) Put(_ context.Context, w dcs.Write) error {
+	f.writes = append(f.writes, w)
+	return f.err
+}
+
+func (f *fakeCluster) Close() error { f.closed = true; return nil }
+
+// testApp is pghactl over buffers, with a clock that stands still.
+type testApp struct {
+	*App
+	ctx context.Context
+	out bytes.Buffer
+	err bytes.Buffer
+}
+
+var testNow = time.Date(2026, 11, 22, 8, 3, 57, 478_561_000, time.UTC)
+
+// newTestApp configures pghactl for pg-ha-cluster by the environment; fake
+// stands in for etcd.
+func newTestApp(t *testing.T, fake *fakeCluster) *testApp {
+	t.Helper()
+	ta := &testApp{ctx: t.Context()}
+	ta.App = &App{
+		In:      strings.NewReader(""),
+		Out:     &ta.out,
+		Err:     &ta.err,
+		Now:     func() time.Time { return testNow },
+		Environ: []string{"PATRONI_SCOPE=pg-ha-cluster", "PATRONI_ETCD3_HOST=127.0.0.1:24500"},
+	}
+	if fake != nil {
+		ta.openCluster = func(context.Context, *config.Local, string) (clusterStore, error) { return fake, nil }
+	}
+	return ta
+}
+
+func (ta *testApp) run(args ...string) int { return ta.Main(ta.ctx, args) }
+
+func (ta *testApp) answer(lines ...string) { ta.In = strings.NewReader(strings.Join(lines, "")) }

@@ -1,0 +1,272 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pgha/pgha/internal/lab"
+)
+
+const (
+	tourWriters = 4
+	tourPeriod  = 2 * time.Millisecond
+	// actLimit bounds each act; none takes half of it.
+	actLimit = time.Minute
+	// calm is how long writes go on undisturbed around an act.
+	calm = 500 * time.Millisecond
+)
+
+// act is what one act of the tour showed.
+type act struct {
+	name   string
+	gap    time.Duration // longest time without an acknowledged write
+	lost   int           // acknowledged rows missing at the end of the act
+	bytes  uint64        // acknowledged WAL lost, at least
+	broken string        // the promise that did not hold; empty when all did
+}
+
+// tour plays all acts; its error names what did not hold.
+func (d *demo) tour(ctx context.Context) error {
+	acts := []struct {
+		title string
+		play  func(context.Context, *act) error
+	}{
+		{"Bootstrap: three empty machines become a cluster", d.actBootstrap},
+		{"Switchover: the leader hands over, as for maintenance", d.actSwitchover},
+		{"Crash: kill -9 of the primary's postmaster", d.actCrash},
+		{"Loss of a node: kill -9 of agent, leash and PostgreSQL of the primary", d.actLoss},
+		{"Return of the lost node", d.actReturn},
+	}
+	defer func() {
+		if d.load != nil {
+			d.load.Stop()
+		}
+	}()
+	var played []act
+	for i, a := range acts {
+		d.narrator.title(i+1, a.title)
+		result := act{name: strings.SplitN(a.title, ":", 2)[0]}
+		ctx, cancel := context.WithTimeout(ctx, actLimit)
+		err := a.play(ctx, &result)
+		if err == nil {
+			d.table(ctx)
+		}
+		cancel()
+		if err != nil {
+			return fmt.Errorf("act %d (%s): %w", i+1, result.name, d.explain(err))
+		}
+		d.report(result)
+		played = append(played, result)
+	}
+	return d.summary(played)
+}
+
+func (d *demo) report(r act) {
+	d.narrator.say("longest write gap %.2f s, acknowledged rows missing afterwards: %d", r.gap.Seconds(), r.lost)
+	if r.broken != "" {
+		d.narrator.say("NOT AS PROMISED: %s", r.broken)
+	}
+}
+
+func (d *demo) actBootstrap(ctx context.Context, r *act) error {
+	if err := d.bootstrap(ctx); err != nil {
+		return err
+	}
+	if err := d.lab.PrepareLoad(ctx, d.leader); err != nil {
+		return err
+	}
+	began := lab.Boottime()
+	d.load = d.lab.NewLoad()
+	for range tourWriters {
+		// The writers live as long as the tour, not as this act.
+		d.load.Writer(context.WithoutCancel(ctx), tourPeriod)
+	}
+	d.narrator.say("%d clients begin to write, one row per transaction, wherever GET /primary answers 200", tourWriters)
+	first, err := d.load.WaitAck(ctx, began)
+	if err != nil {
+		return err
+	}
+	return d.measure(ctx, r, first.Return, d.lab.Nodes, nothingLost)
+}
+
+func (d *demo) actSwitchover(ctx context.Context, r *act) error {
+	old := d.leader
+	began := lab.Boottime()
+	err := d.narrator.step("asking "+old.Name+" to hand over (POST /switchover)", func() error { return d.lab.Switchover(ctx, old, nil) })
+	if err != nil {
+		return err
+	}
+	if d.leader, err = d.lab.WaitLeader(ctx, lab.Except(old)); err != nil {
+		return err
+	}
+	d.narrator.say("%s leads now; %s stopped cleanly, so nothing needs to be rewound", d.leader.Name, old.Name)
+	return d.measure(ctx, r, began, d.lab.Nodes, nothingLost)
+}
+
+func (d *demo) actCrash(ctx context.Context, r *act) error {
+	pid, err := d.lab.Pid(d.leader, lab.Postmaster)
+	if err != nil {
+		return err
+	}
+	began := lab.Boottime()
+	d.narrator.say("kill -9 %d (postgres of %s)", pid, d.leader.Name)
+	if err := d.lab.Kill(d.leader, lab.Postmaster); err != nil {
+		return err
+	}
+	d.narrator.text("The leash sees the exit at once and removes what is left of the server; the agent keeps its")
+	d.narrator.text("lease and starts PostgreSQL again in place (primary_start_timeout says how long it may try).")
+	if _, err := d.load.WaitAck(ctx, began); err != nil {
+		return err
+	}
+	now, err := d.lab.WaitLeader(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if now != d.leader {
+		r.broken = fmt.Sprintf("%s should have been restarted in place, but %s leads now", d.leader.Name, now.Name)
+		d.leader = now
+	}
+	return d.measure(ctx, r, began, d.lab.Nodes, nothingLost)
+}
+
+func (d *demo) actLoss(ctx context.Context, r *act) error {
+	old := d.leader
+	began := lab.Boottime()
+	d.narrator.say("kill -9 of everything on %s, as if its power were cut", old.Name)
+	if err := d.lab.PowerOff(old); err != nil {
+		return err
+	}
+	d.narrator.text("Nobody can tell a dead host from a slow one, so the others wait until its lease has run out.")
+	err := d.narrator.step("waiting for the lease to expire and a new leader", func() (err error) {
+		d.leader, err = d.lab.WaitLeader(ctx, lab.Except(old))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	d.narrator.say("%s leads now", d.leader.Name)
+	rest := make([]*lab.Node, 0, len(d.lab.Nodes))
+	for _, n := range d.lab.Nodes {
+		if n != old {
+			rest = append(rest, n)
+		}
+	}
+	if err := d.measure(ctx, r, began, rest, d.boundedLoss); err != nil {
+		return err
+	}
+	d.narrator.text("Replication is asynchronous here: a commit is acknowledged before a replica has it, so rows of the")
+	d.narrator.text("last moment can be lost with the node (%d rows, %d bytes of WAL this time). A replica that is more", r.lost, r.bytes)
+	d.narrator.text("than maximum_lag_on_failover (%d bytes) behind is not elected. With synchronous_mode a commit", d.lab.Options().MaximumLag)
+	d.narrator.text("waits for a replica, which alone may then be elected: no acknowledged row is lost, and each commit")
+	d.narrator.text("takes a network round trip longer.")
+	return nil
+}
+
+func (d *demo) actReturn(ctx context.Context, r *act) error {
+	var back *lab.Node
+	var logged int
+	for _, n := range d.lab.Nodes {
+		if _, err := d.lab.Pid(n, lab.Agent); err != nil {
+			back = n
+			doc, _ := os.ReadFile(n.AgentLog)
+			logged = len(doc)
+		}
+	}
+	if back == nil {
+		return errors.New("find the lost node: every agent runs")
+	}
+	lost := d.lostNow(ctx)
+	began := lab.Boottime()
+	if err := d.lab.PowerOn(back); err != nil {
+		return err
+	}
+	err := d.narrator.step("waiting for "+back.Name+" to stream from the new leader", func() error {
+		_, err := d.lab.WaitStreaming(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if doc, err := os.ReadFile(back.AgentLog); err == nil && strings.Contains(string(doc[min(logged, len(doc)):]), "pg_rewind") {
+		d.narrator.say("it had written what nobody else has: pg_rewind took that back, then it followed")
+	} else {
+		d.narrator.say("it had written nothing that the new leader lacks: it recovered and followed, without pg_rewind")
+	}
+	return d.measure(ctx, r, began, d.lab.Nodes, func(r *act) {
+		if r.lost > lost {
+			r.broken = fmt.Sprintf("%d acknowledged rows more are missing than before the node came back", r.lost-lost)
+		}
+	})
+}
+
+// lostNow counts the acknowledged rows that are missing already.
+func (d *demo) lostNow(ctx context.Context) int {
+	audit, err := d.lab.Audit(ctx, d.load.History(), d.leader, d.leader)
+	if err != nil {
+		return 0
+	}
+	return audit.Lost()
+}
+
+// measure lets the writers go on for a moment, waits until nodes stream, and
+// fills in the act's figures; judge says whether they are as promised.
+func (d *demo) measure(ctx context.Context, r *act, began time.Duration, nodes []*lab.Node, judge func(*act)) error {
+	if _, err := d.load.WaitAck(ctx, lab.Boottime()+calm); err != nil {
+		return err
+	}
+	until := lab.Boottime()
+	err := d.narrator.step("waiting until every replica streams", func() error {
+		_, err := d.lab.WaitStreaming(ctx, nodes...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	history := d.load.History()
+	audit, err := d.lab.Audit(ctx, history, d.leader, nodes...)
+	if err != nil {
+		return err
+	}
+	r.gap, _ = lab.LongestGap(history, began, until)
+	r.lost, r.bytes = audit.Lost(), audit.LostBytes
+	if dual := lab.DualPrimaries(history); len(dual) > 0 {
+		r.broken = dual[0].String()
+	} else if r.broken == "" {
+		judge(r)
+	}
+	return nil
+}
+
+func nothingLost(r *act) {
+	if r.lost > 0 {
+		r.broken = fmt.Sprintf("%d acknowledged rows are missing, and none may be", r.lost)
+	}
+}
+
+func (d *demo) boundedLoss(r *act) {
+	if limit := d.lab.Options().MaximumLag; r.bytes > uint64(limit) {
+		r.broken = fmt.Sprintf("%d bytes of acknowledged WAL are lost, more than maximum_lag_on_failover (%d)", r.bytes, limit)
+	}
+}
+
+func (d *demo) summary(played []act) error {
+	d.app.printf("\n%-24s %12s %14s   %s\n", "act", "write gap", "rows missing", "as promised")
+	var broken []string
+	for _, r := range played {
+		verdict := "yes"
+		if r.broken != "" {
+			verdict = "NO: " + r.broken
+			broken = append(broken, r.name+": "+r.broken)
+		}
+		d.app.printf("%-24s %10.2f s %14d   %s\n", r.name, r.gap.Seconds(), r.lost, verdict)
+	}
+	d.app.printf("(rows lost with the node stay missing in the later acts)\n")
+	if len(broken) > 0 {
+		return errors.New(strings.Join(broken, "; "))
+	}
+	return nil
+}

@@ -1,0 +1,150 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+type listOptions struct {
+	extended  bool
+	timestamp bool
+	format    format
+	watch     watchOptions
+}
+
+func newListCommand(a *App, opts *globals) *cobra.Command {
+	o := listOptions{format: formatPretty}
+	cmd := &cobra.Command{
+		Use:   "list [CLUSTER...]",
+		Short: "Show the members of one or more clusters",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			every, err := o.watch.interval(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			s, err := a.newSession(opts)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return a.list(cmd.Context(), s, args, &o, every)
+		},
+	}
+	flags := cmd.Flags()
+	opts.addGroup(flags)
+	flags.BoolVarP(&o.extended, "extended", "e", false, "show the extra columns even if they are empty")
+	flags.BoolVarP(&o.timestamp, "timestamp", "t", false, "print the time first")
+	flags.VarP(&o.format, "format", "f", "output format: pretty, tsv, json or yaml")
+	o.watch.addTo(flags)
+	return cmd
+}
+
+func (a *App) list(ctx context.Context, s *session, clusters []string, o *listOptions, every time.Duration) error {
+	if len(clusters) == 0 && s.local.Scope != "" {
+		clusters = []string{s.local.Scope}
+	}
+	if len(clusters) == 0 {
+		a.warnf("Listing members: No cluster names were provided")
+		return nil
+	}
+	return a.watching(ctx, every, func() error {
+		if o.timestamp {
+			a.printf("%s\n", a.Now().Format(time.DateTime))
+		}
+		for _, name := range clusters {
+			c, err := s.read(ctx, name)
+			if err != nil {
+				return err
+			}
+			if err := writeMembers(a.Out, c, name, o.format, o.extended); err != nil {
+				return fmt.Errorf("write the list: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// String implements pflag.Value.
+func (f *format) String() string { return string(*f) }
+
+// Type implements pflag.Value: the word shown in the help.
+func (f *format) Type() string { return "FORMAT" }
+
+// Set implements pflag.Value.
+func (f *format) Set(text string) error {
+	switch text {
+	case "pretty", "tsv", "json", "yaml":
+		*f = format(text)
+	case "yml":
+		*f = formatYAML
+	default:
+		return fmt.Errorf("choose from pretty, tsv, json, yaml, yml")
+	}
+	return nil
+}
+
+// watchOptions are -w SECONDS and -W, which is -w 2.
+type watchOptions struct {
+	seconds float64
+	often   bool
+}
+
+func (w *watchOptions) addTo(flags *pflag.FlagSet) {
+	flags.Float64VarP(&w.seconds, "watch", "w", 0, "repeat every so many seconds")
+	flags.BoolVarP(&w.often, "refresh", "W", false, "repeat every 2 seconds")
+}
+
+// defaultWatch is the interval of -W.
+const defaultWatch = 2 * time.Second
+
+// interval returns 0 when nothing is to be repeated.
+func (w *watchOptions) interval(flags *pflag.FlagSet) (time.Duration, error) {
+	if flags.Changed("watch") && !(w.seconds > 0 && w.seconds <= math.MaxInt32) {
+		return 0, usageError{"-w needs a number of seconds above 0"}
+	}
+	switch {
+	case w.seconds > 0:
+		return max(time.Duration(w.seconds*float64(time.Second)), time.Millisecond), nil
+	case w.often:
+		return defaultWatch, nil
+	}
+	return 0, nil
+}
+
+// clearScreen empties a terminal and puts the cursor into its first corner.
+const clearScreen = "\033[2J\033[1;1H"
+
+// watching runs once, or every so often until ctx ends, which is the normal
+// way to end it. Once it worked, a failure is shown and tried again: a watch
+// is left running to see the end of the outage too.
+func (a *App) watching(ctx context.Context, every time.Duration, once func() error) error {
+	if every == 0 {
+		return once()
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for first := true; ; first = false {
+		if a.Terminal {
+			a.printf(clearScreen)
+		}
+		err := once()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && first:
+			return err
+		case err != nil:
+			a.errorf("Error: %s", oneLine(err.Error()))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

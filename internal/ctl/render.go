@@ -1,0 +1,200 @@
+package ctl
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pgha/pgha/pkg/dcs"
+)
+
+// format is one of the values of --format.
+type format string
+
+const (
+	formatPretty format = "pretty"
+	formatTSV    format = "tsv"
+	formatJSON   format = "json"
+	formatYAML   format = "yaml"
+)
+
+// table is what a command prints, in any format. A cell is a string, an int64
+// or dcs.Tags.
+type table struct {
+	title   string // overlays the top rule of a pretty table
+	columns []string
+	right   map[string]bool // columns aligned to the right in a pretty table
+	rows    [][]any
+	// dropsEmpty leaves empty cells out of JSON and YAML.
+	dropsEmpty bool
+}
+
+// write prints the table; every format ends with a line break, YAML with an
+// empty line as patronictl's does.
+func (t *table) write(w io.Writer, f format) error {
+	var out string
+	switch f {
+	case formatTSV:
+		out = t.tsv()
+	case formatJSON:
+		out = t.json()
+	case formatYAML:
+		out = t.yaml()
+	default:
+		out = t.pretty()
+	}
+	_, err := io.WriteString(w, out)
+	return err
+}
+
+// tsv joins cells by tabs and quotes nothing.
+func (t *table) tsv() string {
+	var b strings.Builder
+	b.WriteString(strings.Join(t.columns, "\t") + "\n")
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i > 0 {
+				b.WriteByte('\t')
+			}
+			b.WriteString(cellText(cell))
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// pretty draws the table with rules; a cell of several lines makes a rule
+// after every row, so that rows stay apart.
+func (t *table) pretty() string {
+	rows, multiline := t.cellLines()
+	widths := t.widths(rows)
+	rule := ruleOf(widths)
+
+	var b strings.Builder
+	b.WriteString(titleRule(rule, t.title))
+	header := make([][]string, len(t.columns))
+	for i, col := range t.columns {
+		header[i] = []string{col}
+	}
+	t.drawRow(&b, header, widths)
+	b.WriteString(rule)
+	for i, row := range rows {
+		t.drawRow(&b, row, widths)
+		if multiline && i < len(rows)-1 {
+			b.WriteString(rule)
+		}
+	}
+	b.WriteString(rule)
+	return b.String()
+}
+
+// cellLines splits every cell into its lines.
+func (t *table) cellLines() (rows [][][]string, multiline bool) {
+	for _, row := range t.rows {
+		cells := make([][]string, len(row))
+		for i, cell := range row {
+			cells[i] = strings.Split(cellText(cell), "\n")
+			multiline = multiline || len(cells[i]) > 1
+		}
+		rows = append(rows, cells)
+	}
+	return rows, multiline
+}
+
+func (t *table) widths(rows [][][]string) []int {
+	widths := make([]int, len(t.columns))
+	for i, col := range t.columns {
+		widths[i] = utf8.RuneCountInString(col)
+	}
+	for _, row := range rows {
+		for i, cell := range row {
+			for _, line := range cell {
+				widths[i] = max(widths[i], utf8.RuneCountInString(line))
+			}
+		}
+	}
+	return widths
+}
+
+func (t *table) drawRow(b *strings.Builder, cells [][]string, widths []int) {
+	height := 1
+	for _, cell := range cells {
+		height = max(height, len(cell))
+	}
+	for line := range height {
+		for i, cell := range cells {
+			content := ""
+			if line < len(cell) {
+				content = cell[line]
+			}
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(content))
+			if t.right[t.columns[i]] {
+				b.WriteString("| " + pad + content + " ")
+			} else {
+				b.WriteString("| " + content + pad + " ")
+			}
+		}
+		b.WriteString("|\n")
+	}
+}
+
+func ruleOf(widths []int) string {
+	var b strings.Builder
+	for _, w := range widths {
+		b.WriteString("+" + strings.Repeat("-", w+2))
+	}
+	return b.String() + "+\n"
+}
+
+// titleRule writes the title over the rule from its second character on; the
+// corners stay.
+func titleRule(rule, title string) string {
+	runes := []rune(rule)
+	last := len(runes) - 2 // the corner before the line break
+	for i, r := range []rune(title) {
+		if i+1 >= last {
+			break
+		}
+		runes[i+1] = r
+	}
+	return string(runes)
+}
+
+// cellText is a cell in the formats made of text.
+func cellText(cell any) string {
+	if tags, ok := cell.(dcs.Tags); ok {
+		return yamlFlow(tags)
+	}
+	return fmt.Sprint(cell)
+}
+
+// object is one row as ordered keys and values, for JSON and YAML.
+func (t *table) object(row []any) dcs.Tags {
+	obj := make(dcs.Tags, 0, len(row))
+	for i, cell := range row {
+		if t.dropsEmpty && cell == any("") {
+			continue
+		}
+		obj = append(obj, dcs.Tag{Name: t.columns[i], Value: cell})
+	}
+	return obj
+}
+
+// json prints an array of objects on one line, with Python's separators.
+func (t *table) json() string {
+	list := make([]any, 0, len(t.rows))
+	for _, row := range t.rows {
+		list = append(list, t.object(row))
+	}
+	return pythonJSON(list) + "\n"
+}
+
+// yaml prints an array of objects with sorted keys, then an empty line.
+func (t *table) yaml() string {
+	list := make([]any, 0, len(t.rows))
+	for _, row := range t.rows {
+		list = append(list, t.object(row))
+	}
+	return yamlBlock(list) + "\n"
+}

@@ -1,0 +1,117 @@
+package ctl
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// globals are the options every command knows (wire contract §6.1).
+type globals struct {
+	configFile string
+	dcsURL     string
+	insecure   bool
+	group      int // Citus; accepted for scripts and ignored
+}
+
+// newRootCommand builds the command tree. The global options are accepted
+// before the command, as patronictl wants them, and after it.
+func newRootCommand(a *App) *cobra.Command {
+	opts := &globals{}
+	root := &cobra.Command{
+		Use:   "pghactl",
+		Short: "Ask a PostgreSQL cluster about its members, and give it orders",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return unknownCommand(cmd, args[0])
+		},
+		SilenceUsage:     true,
+		SilenceErrors:    true,
+		TraverseChildren: true,
+	}
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
+	root.SetGlobalNormalizationFunc(optionAliases)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Sprintf("%v; see %q", err, cmd.CommandPath()+" --help")}
+	})
+	opts.addTo(root.Flags())
+	for _, cmd := range clusterCommands(a, opts) {
+		opts.addTo(cmd.Flags())
+		root.AddCommand(cmd)
+	}
+	root.AddCommand(newDemoCommand(a))
+	return root
+}
+
+// clusterCommands lists what pghactl can do with a cluster.
+func clusterCommands(a *App, opts *globals) []*cobra.Command {
+	return []*cobra.Command{
+		newListCommand(a, opts),
+		newSwitchoverCommand(a, opts),
+		newFailoverCommand(a, opts),
+		newVersionCommand(a, opts),
+		newDemoCommand(a),
+	}
+}
+
+func (g *globals) addTo(flags *pflag.FlagSet) {
+	flags.StringVarP(&g.configFile, "config-file", "c", "",
+		"configuration file or directory (env PATRONICTL_CONFIG_FILE; default ~/.config/patroni/patronictl.yaml)")
+	flags.StringVarP(&g.dcsURL, "dcs-url", "d", "", "etcd to use instead of the configured one: etcd3://host:port/namespace (env DCS_URL)")
+	flags.BoolVarP(&g.insecure, "insecure", "k", false, "do not verify the REST API's certificates")
+}
+
+// addGroup adds the Citus option that scripts may pass.
+func (g *globals) addGroup(flags *pflag.FlagSet) {
+	flags.IntVar(&g.group, "group", 0, "Citus group (accepted and ignored)")
+}
+
+// optionAliases maps the second names patronictl has for some options.
+func optionAliases(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "dcs":
+		name = "dcs-url"
+	case "primary":
+		name = "leader"
+	}
+	return pflag.NormalizedName(name)
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	hint := ""
+	root.SuggestionsMinimumDistance = 2
+	if near := root.SuggestionsFor(name); len(near) > 0 {
+		hint = fmt.Sprintf("; did you mean %s?", strings.Join(near, " or "))
+	}
+	return usageError{fmt.Sprintf("no such command %q%s (%q lists them)", name, hint, root.CommandPath()+" --help")}
+}
+
+// clusterArg takes the cluster's name from the arguments or the scope of the
+// configuration.
+func clusterArg(cmd *cobra.Command, args []string, s *session) (string, error) {
+	if len(args) > 0 {
+		return args[0], nil
+	}
+	if s.local.Scope == "" {
+		return "", usageError{fmt.Sprintf(
+			"missing the cluster's name: %s has no scope; name the cluster: %q", s.source, cmd.CommandPath()+" CLUSTER")}
+	}
+	return s.local.Scope, nil
+}
+
+// atMost accepts up to n arguments.
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) <= n {
+			return nil
+		}
+		return usageError{fmt.Sprintf("unexpected argument %q; usage: %s", args[n], cmd.UseLine())}
+	}
+}
