@@ -4,8 +4,6 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -111,6 +109,9 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 	a.log.Info("pgha-agent "+version.Version()+" starting", "member", local.Name, "scope", local.Scope)
 	a.config.Store(config.EffectiveOf(local, localDynamic(local)))
 	leashBinary := leashPath()
+	if err := preflight(a.config.Load(), leashBinary); err != nil {
+		return 1, err
+	}
 	if a.runDir, err = runDir(a.config.Load()); err != nil {
 		return 1, err
 	}
@@ -120,9 +121,6 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 		Process: a.keeper, Logger: a.log, StateDir: a.runDir, LogPath: filepath.Join(a.runDir, "postgres.log"),
 	})
 	if err != nil {
-		return 1, err
-	}
-	if err := preflight(a.config.Load(), srv, leashBinary); err != nil {
 		return 1, err
 	}
 	if err := a.openStore(ctx); err != nil {
@@ -190,7 +188,7 @@ const dynamicCache = "patroni.dynamic.json"
 func (a *agent) openStore(ctx context.Context) error {
 	l := a.config.Load().Local
 	base := dcs.Base(l.Namespace, l.Scope)
-	tlsConfig, err := etcdTLS(l.Etcd)
+	tlsConfig, err := etcd.LoadTLS(l.Etcd.CACert, l.Etcd.Cert, l.Etcd.Key)
 	if err != nil {
 		return err
 	}
@@ -209,35 +207,6 @@ func (a *agent) openStore(ctx context.Context) error {
 		Base: base, TTL: s.TTL, RetryTimeout: s.RetryTimeout, Logger: a.log,
 	})
 	return err
-}
-
-func etcdTLS(e config.Etcd) (*tls.Config, error) {
-	if e.Protocol != "https" && e.CACert == "" && e.Cert == "" {
-		return nil, nil //nolint:nilnil // no TLS is no error
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if e.CACert != "" {
-		pem, err := os.ReadFile(e.CACert)
-		if err != nil {
-			return nil, fmt.Errorf("etcd cacert: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("etcd cacert %s: no certificate in it; it must be PEM", e.CACert)
-		}
-	}
-	if e.Cert != "" {
-		key := e.Key
-		if key == "" {
-			key = e.Cert
-		}
-		pair, err := tls.LoadX509KeyPair(e.Cert, key)
-		if err != nil {
-			return nil, fmt.Errorf("etcd cert: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
 }
 
 // firstLook waits for etcd: before it was heard of, nothing local is touched.
@@ -341,6 +310,7 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	a.board.store, a.board.now, a.board.wake = a.store, now, a.wake
 	a.board.peers = &peers{client: a.client, log: a.log}
 	a.board.sampler = restapi.NewSampler(a.node.sample, now)
+	defer a.board.sampler.Close()
 	a.board.reload = a.reload
 	if a.api, err = restapi.New(restapi.Options{
 		Agent: a.board, Settings: restapi.Settings{RestAPI: e.Local.RestAPI, Strict: e.PGHA.RestAPIStrict},

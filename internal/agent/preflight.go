@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -18,11 +19,36 @@ import (
 
 // preflight finds out, before anything is changed, what would make this node
 // fail later. Each error is one line: what, where, how to mend it.
-func preflight(e *config.Effective, srv *postgres.Server, leashBinary string) error {
+func preflight(e *config.Effective, leashBinary string) error {
 	p := &e.Postgres
 	if os.Geteuid() == 0 {
 		return fmt.Errorf("this is running as root, and PostgreSQL refuses to; start it as the owner of %s, for example with User=postgres in the systemd unit", p.DataDir)
 	}
+	if err := checkPrograms(e, leashBinary); err != nil {
+		return err
+	}
+	probe, err := postgres.New(postgres.Options{
+		Name: e.Local.Name, Scope: e.Local.Scope, Config: *p, Process: &postgres.ExecLauncher{}, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return err
+	}
+	defer probe.Close()
+	if d := probe.State(); d.State == postgres.DirUnreadable {
+		return fmt.Errorf("postgresql.data_dir: %w", d.Err)
+	}
+	if err := checkParent(p.DataDir); err != nil {
+		return err
+	}
+	if !postmasterAlive(p.DataDir) {
+		return checkPort(p)
+	}
+	return nil
+}
+
+// checkPrograms makes sure that everything this node will run can be run.
+func checkPrograms(e *config.Effective, leashBinary string) error {
+	p := &e.Postgres
 	for _, tool := range []string{"postgres", "initdb", "pg_ctl", "pg_controldata", "pg_basebackup", "pg_isready"} {
 		if _, err := exec.LookPath(p.Bin(tool)); err != nil {
 			return fmt.Errorf("the program %s cannot be run (%w); set postgresql.bin_dir to the directory of PostgreSQL's programs, for example /usr/lib/postgresql/15/bin", p.Bin(tool), errors.Unwrap(err))
@@ -32,15 +58,6 @@ func preflight(e *config.Effective, srv *postgres.Server, leashBinary string) er
 		if _, err := exec.LookPath(leashBinary); err != nil {
 			return fmt.Errorf("the program pgha-leash is not beside this one (%s); install it there, or name it in PGHA_LEASH", leashBinary)
 		}
-	}
-	if d := srv.State(); d.State == postgres.DirUnreadable {
-		return fmt.Errorf("postgresql.data_dir: %w", d.Err)
-	}
-	if err := checkParent(p.DataDir); err != nil {
-		return err
-	}
-	if !postmasterAlive(p.DataDir) {
-		return checkPort(p)
 	}
 	return nil
 }

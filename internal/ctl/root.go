@@ -57,7 +57,6 @@ func clusterCommands(a *App, opts *globals) []*cobra.Command {
 		newSwitchoverCommand(a, opts),
 		newFailoverCommand(a, opts),
 		newVersionCommand(a, opts),
-		newDemoCommand(a),
 	}
 }
 

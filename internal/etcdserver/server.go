@@ -12,6 +12,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
+	"golang.org/x/crypto/bcrypt"
 )
 
 // TLS names the files of one listener's certificates. All empty: plain HTTP.
@@ -47,8 +48,8 @@ type Config struct {
 	Compaction time.Duration
 	// LogLevel is "warn" by default.
 	LogLevel string
-	// NoFsync gives durability away for speed: tests only.
-	NoFsync bool
+	// Fast gives durability and slow password hashes away: tests only.
+	Fast bool
 }
 
 func (c *Config) complete() {
@@ -114,7 +115,9 @@ func (c *Config) embed() (*embed.Config, error) {
 	e.AutoCompactionRetention = c.Compaction.String()
 	e.LogLevel, e.LogOutputs = c.LogLevel, []string{embed.StdErrLogOutput}
 	e.EnableGRPCGateway = true // Patroni members speak through it
-	e.UnsafeNoFsync = c.NoFsync
+	if c.Fast {
+		e.UnsafeNoFsync, e.BcryptCost = true, uint(bcrypt.MinCost)
+	}
 	if err := e.Validate(); err != nil {
 		return nil, fmt.Errorf("etcd settings: %w", err)
 	}

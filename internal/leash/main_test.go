@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 		os.Exit(Main(os.Args[1:], os.Stdout))
 	case part == "agent":
 		os.Exit(agentToKill())
-	case os.Geteuid() == 0:
+	case os.Geteuid() == 0 && !fuzzing():
 		os.Exit(asPostgres())
 	}
 	// Servers whose leash is killed become our children: nobody else's reaping
@@ -54,6 +55,11 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// fuzzing needs no server, and a corpus that belongs to root.
+func fuzzing() bool {
+	return slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") })
 }
 
 // asPostgres runs the tests again as user postgres: the server refuses root.

@@ -51,15 +51,15 @@ type DataDir struct {
 // State looks at the data directory. It costs a few stat calls.
 func (s *Server) State() DataDir {
 	dir := s.config().DataDir
+	entries, err := os.ReadDir(dir)
+	if oerr := checkOwner(dir); oerr != nil && !errors.Is(err, fs.ErrNotExist) {
+		return DataDir{State: DirUnreadable, Err: oerr} // a marker inside could not even be read
+	}
 	if kind, ok := s.inProgress(); ok {
 		return DataDir{State: DirInProgress, Kind: kind}
 	}
-	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return DataDir{State: DirEmpty}
-	}
-	if oerr := checkOwner(dir); oerr != nil {
-		return DataDir{State: DirUnreadable, Err: oerr}
 	}
 	if err != nil {
 		return DataDir{State: DirUnreadable, Err: fmt.Errorf("read data directory: %w", err)}

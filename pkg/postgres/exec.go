@@ -75,7 +75,7 @@ func (s *Server) run(ctx context.Context, c command) (string, error) {
 	if cmd.Dir == "" {
 		cmd.Dir = "/"
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = childAttributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = waitDelay
 	var stdout bytes.Buffer
@@ -208,4 +208,11 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(t.buf)
+}
+
+// childAttributes: a process group of its own, so that all of it can be ended;
+// and an end of its own with the agent's, so that no orphaned pg_rewind or
+// pg_basebackup goes on writing where the next agent starts over.
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -90,8 +91,13 @@ func (s *Server) Start(ctx context.Context, o StartOptions) (StartResult, error)
 	if stale != 0 {
 		env = append(env, "PG_GRANDPARENT_PID="+strconv.Itoa(stale))
 	}
+	// The launcher may have another search path than we have.
+	path, err := exec.LookPath(s.bin("postgres"))
+	if err != nil {
+		return 0, fmt.Errorf("start server: find postgres (set postgresql.bin_dir): %w", err)
+	}
 	err = s.proc.Start(ctx, LaunchSpec{
-		Path: s.bin("postgres"), Args: s.commandLine(conf.cmdline), Env: env, DataDir: s.config().DataDir,
+		Path: path, Args: s.commandLine(conf.cmdline), Env: env, DataDir: s.config().DataDir,
 		LogPath: s.logPath, Writable: o.Role == RolePrimary, Bootstrap: o.Bootstrap,
 	})
 	if err != nil {

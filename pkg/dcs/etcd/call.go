@@ -189,6 +189,7 @@ func outgoing(ctx context.Context, token string) context.Context {
 
 // tokens keeps the authentication token, which all members accept.
 type tokens struct {
+	asking         chan struct{} // holds one token: one authentication at a time
 	mu             sync.Mutex
 	user, password string
 	token          string
@@ -216,13 +217,26 @@ func (t *tokens) drop(token string) {
 	}
 }
 
-// get returns the token, asking ep for one if need be. No lock is held while
-// asking; two callers may both ask, and either answer will do.
-func (t *tokens) get(ctx context.Context, ep *endpoint) (string, error) {
+func (t *tokens) now() (user, password, token string, usable bool) {
 	t.mu.Lock()
-	user, password, token, have := t.user, t.password, t.token, t.have
-	t.mu.Unlock()
-	if user == "" || password == "" || have {
+	defer t.mu.Unlock()
+	return t.user, t.password, t.token, t.have || t.user == "" || t.password == ""
+}
+
+// get returns the token, asking ep for one if need be. One caller asks and
+// the others wait: checking a password costs etcd a lot of CPU.
+func (t *tokens) get(ctx context.Context, ep *endpoint) (string, error) {
+	if _, _, token, usable := t.now(); usable {
+		return token, nil
+	}
+	select {
+	case t.asking <- struct{}{}:
+		defer func() { <-t.asking }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	user, password, token, usable := t.now()
+	if usable {
 		return token, nil
 	}
 	resp, err := pb.NewAuthClient(ep.conn).Authenticate(outgoing(ctx, ""), &pb.AuthenticateRequest{Name: user, Password: password})

@@ -17,7 +17,7 @@ import (
 	"github.com/pgha/pgha/pkg/dcs/etcd"
 )
 
-const ttl = 2 * time.Second
+const ttl = 3 * time.Second
 
 // raw is a plain connection to one member, for what a foreign client does.
 func raw(t testing.TB, m *etcdtest.Member) *grpc.ClientConn {

@@ -50,7 +50,7 @@ func (c *three) stopSoon(i int) {
 
 func takeLead(t *testing.T, s *etcd.Store) int64 {
 	t.Helper()
-	epoch, err := s.Claim(within(t, 10*time.Second), dcs.Claim{Name: "a", Status: []byte(`{"optime":1}`)})
+	epoch, err := s.Claim(within(t, 20*time.Second), dcs.Claim{Name: "a", Status: []byte(`{"optime":1}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestRenewSurvivesLostMember(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%v", name, budget), func(t *testing.T) {
 				t.Parallel()
 				c := startThree(t)
-				s := open(t, base, func(cfg *etcd.Config) { cfg.TTL = 5 * time.Second; cfg.RetryTimeout = budget }, c.urls...)
+				s := open(t, base, func(cfg *etcd.Config) { cfg.TTL = 10 * time.Second; cfg.RetryTimeout = budget }, c.urls...)
 				epoch := takeLead(t, s)
 				renew(t, s, epoch, 5, budget)
 				lose(c, 0) // the preferred one: nothing made the store leave it
@@ -98,7 +98,7 @@ func TestRenewSurvivesLostMember(t *testing.T) {
 				if longest := renew(t, s, epoch, 5, budget); longest > 500*time.Millisecond {
 					t.Errorf("the lost member still costs %v", longest)
 				}
-				if _, err := s.Snapshot(within(t, 5*time.Second)); err != nil {
+				if _, err := s.Snapshot(within(t, 20*time.Second)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -112,10 +112,10 @@ func TestFirstEndpointBlackHoled(t *testing.T) {
 	c := startThree(t)
 	c.proxies[0].freeze()
 	s := open(t, base, func(cfg *etcd.Config) { cfg.RetryTimeout = time.Second }, c.urls...)
-	if err := s.KeepAlive(within(t, time.Second)); err != nil {
+	if err := s.KeepAlive(within(t, 3*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Snapshot(within(t, 3*time.Second)); err != nil {
+	if _, err := s.Snapshot(within(t, 20*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -125,12 +125,12 @@ func TestSilentWatchIsNoticed(t *testing.T) {
 	t.Parallel()
 	c := startThree(t)
 	s := open(t, base, func(cfg *etcd.Config) { cfg.RetryTimeout = time.Second }, c.urls...)
-	if _, err := s.Snapshot(within(t, 5*time.Second)); err != nil {
+	if _, err := s.Snapshot(within(t, 20*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	c.proxies[0].freeze()
 	rawPut(t, raw(t, c.Members[1]), base+"/config", `{"ttl":5}`)
-	seen := within(t, 10*time.Second)
+	seen := within(t, 20*time.Second)
 	for {
 		got, err := s.Snapshot(seen)
 		if err != nil {
@@ -148,7 +148,7 @@ func TestSilentWatchIsNoticed(t *testing.T) {
 	for _, p := range c.proxies {
 		p.freeze()
 	}
-	gone := within(t, 10*time.Second)
+	gone := within(t, 20*time.Second)
 	for {
 		ctx, cancel := context.WithTimeout(gone, 50*time.Millisecond)
 		_, err := s.Snapshot(ctx)
@@ -164,7 +164,7 @@ func TestSilentWatchIsNoticed(t *testing.T) {
 	for _, p := range c.proxies {
 		p.thaw()
 	}
-	if _, err := s.Snapshot(within(t, 10*time.Second)); err != nil {
+	if _, err := s.Snapshot(within(t, 20*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -175,7 +175,7 @@ func TestAnswerLost(t *testing.T) {
 	c := startThree(t)
 	conn := raw(t, c.Members[1])
 	version := func(key string) int64 {
-		r, err := pb.NewKVClient(conn).Range(within(t, 5*time.Second), &pb.RangeRequest{Key: []byte(base + "/" + key)})
+		r, err := pb.NewKVClient(conn).Range(within(t, 20*time.Second), &pb.RangeRequest{Key: []byte(base + "/" + key)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,8 +185,8 @@ func TestAnswerLost(t *testing.T) {
 		return r.Kvs[0].Version
 	}
 	mute := func(t *testing.T) *etcd.Store {
-		s := open(t, base, nil, c.urls[0], c.urls[1])
-		if err := s.KeepAlive(within(t, 5*time.Second)); err != nil {
+		s := open(t, base, func(cfg *etcd.Config) { cfg.TTL = 30 * time.Second }, c.urls[0], c.urls[1])
+		if err := s.KeepAlive(within(t, 20*time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		c.proxies[0].pass(true, false)
@@ -195,7 +195,7 @@ func TestAnswerLost(t *testing.T) {
 
 	// A guarded or bare write is not repeated, and says so.
 	s := mute(t)
-	err := s.Put(within(t, 5*time.Second), dcs.Write{Key: dcs.KeyFailover, Value: []byte(`{"leader":"a"}`)})
+	err := s.Put(within(t, 20*time.Second), dcs.Write{Key: dcs.KeyFailover, Value: []byte(`{"leader":"a"}`)})
 	if !errors.Is(err, dcs.ErrUnknown) || version("failover") != 1 {
 		t.Fatalf("put: %v, written %d times", err, version("failover"))
 	}
@@ -203,15 +203,15 @@ func TestAnswerLost(t *testing.T) {
 
 	// A claim is recognised by its lease.
 	s = mute(t)
-	epoch, err := s.Claim(within(t, 5*time.Second), dcs.Claim{Name: "a", Status: []byte(`{"optime":1}`)})
+	epoch, err := s.Claim(within(t, 20*time.Second), dcs.Claim{Name: "a", Status: []byte(`{"optime":1}`)})
 	if err != nil || version("leader") != 1 {
 		t.Fatalf("claim: %v, written %d times", err, version("leader"))
 	}
 	c.proxies[0].thaw()
-	if err := s.Renew(within(t, 5*time.Second), dcs.Renewal{Name: "a", Epoch: epoch}); err != nil {
+	if err := s.Renew(within(t, 20*time.Second), dcs.Renewal{Name: "a", Epoch: epoch}); err != nil {
 		t.Fatalf("renew of the recognised claim: %v", err)
 	}
-	got, err := s.Snapshot(within(t, 5*time.Second))
+	got, err := s.Snapshot(within(t, 20*time.Second))
 	if err != nil || got.Leader == nil || got.Leader.Epoch != epoch {
 		t.Fatalf("snapshot %+v, %v", got, err)
 	}
@@ -235,28 +235,28 @@ func TestRestartOfEtcd(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t, etcdtest.Options{})
 	s := open(t, base, nil, c.URLs()...)
-	if err := s.Put(within(t, 5*time.Second), dcs.Write{Key: dcs.KeyConfig, Value: []byte(`{}`)}); err != nil {
+	if err := s.Put(within(t, 20*time.Second), dcs.Write{Key: dcs.KeyConfig, Value: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Snapshot(within(t, 5*time.Second)); err != nil {
+	if _, err := s.Snapshot(within(t, 20*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	c.Members[0].Stop()
 	select {
 	case <-s.Changed():
-	case <-within(t, 5*time.Second).Done():
+	case <-within(t, 20*time.Second).Done():
 		t.Fatal("loss of the watch did not wake")
 	}
 	if _, err := s.Snapshot(within(t, 200*time.Millisecond)); !errors.Is(err, dcs.ErrUnavailable) {
 		t.Fatalf("snapshot without etcd: %v", err)
 	}
 	c.Members[0].Restart(t)
-	got, err := s.Snapshot(within(t, 10*time.Second))
+	got, err := s.Snapshot(within(t, 20*time.Second))
 	if err != nil || got.Config == nil {
 		t.Fatalf("after the restart: %+v, %v", got, err)
 	}
 	rawPut(t, raw(t, c.Members[0]), base+"/config", `{"ttl":9}`)
-	ctx := within(t, 5*time.Second)
+	ctx := within(t, 20*time.Second)
 	for string(got.Config.Raw) == "{}" {
 		select {
 		case <-s.Changed():
@@ -273,8 +273,8 @@ func TestRestartOfEtcd(t *testing.T) {
 func TestDiscovery(t *testing.T) {
 	t.Parallel()
 	c := startThree(t)
-	s := open(t, base, func(cfg *etcd.Config) { cfg.UseProxies = false; cfg.TTL = 5 * time.Second }, c.URLs()[0])
-	ctx := within(t, 10*time.Second)
+	s := open(t, base, func(cfg *etcd.Config) { cfg.UseProxies = false; cfg.TTL = 10 * time.Second }, c.URLs()[0])
+	ctx := within(t, 20*time.Second)
 	for len(s.Endpoints()) < 3 {
 		if ctx.Err() != nil {
 			t.Fatalf("known endpoints: %v", s.Endpoints())
@@ -291,7 +291,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	// A first store makes the server start what it starts for its first client.
 	first := open(t, base, nil, c.URLs()...)
 	takeLead(t, first)
-	if err := first.Release(within(t, 5*time.Second), dcs.Release{Epoch: 0}); !errors.Is(err, dcs.ErrConflict) {
+	if err := first.Release(within(t, 20*time.Second), dcs.Release{Epoch: 0}); !errors.Is(err, dcs.ErrConflict) {
 		t.Fatal(err)
 	}
 	first.Close()
@@ -300,10 +300,10 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.KeepAlive(within(t, 5*time.Second)); err != nil {
+	if err := s.KeepAlive(within(t, 20*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Snapshot(within(t, 5*time.Second)); err != nil {
+	if _, err := s.Snapshot(within(t, 20*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {

@@ -76,11 +76,11 @@ func TestTLS(t *testing.T) {
 	c := etcdtest.Start(t, etcdtest.Options{TLS: files})
 	s := open(t, base, func(cfg *etcd.Config) { cfg.TLS = config; cfg.UseProxies = false }, c.URLs()...)
 	takeLead(t, s)
-	if got, err := s.Snapshot(within(t, 5*time.Second)); err != nil || got.LeaderName() != "a" {
+	if got, err := s.Snapshot(within(t, 20*time.Second)); err != nil || got.LeaderName() != "a" {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	stranger := open(t, base, nil, c.URLs()...) // does not know the CA
-	if err := stranger.KeepAlive(within(t, 500*time.Millisecond)); !errors.Is(err, dcs.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+	if err := stranger.KeepAlive(within(t, 2*time.Second)); !errors.Is(err, dcs.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
 		t.Fatalf("unknown CA: %v", err)
 	}
 }
@@ -89,7 +89,7 @@ func TestTLS(t *testing.T) {
 func enableAuth(t *testing.T, m *etcdtest.Member, user, password, prefix string) pb.AuthClient {
 	t.Helper()
 	auth := pb.NewAuthClient(raw(t, m))
-	ctx := within(t, 10*time.Second)
+	ctx := within(t, 20*time.Second)
 	must := func(_ any, err error) {
 		t.Helper()
 		if err != nil {
@@ -117,11 +117,11 @@ func TestPassword(t *testing.T) {
 		return func(cfg *etcd.Config) { cfg.Username, cfg.Password = user, password }
 	}
 	early := open(t, base, as("ha", secret), c.URLs()...) // before auth is on
-	if err := early.KeepAlive(within(t, 5*time.Second)); err != nil {
+	if err := early.KeepAlive(within(t, 20*time.Second)); err != nil {
 		t.Fatalf("credentials without authentication: %v", err)
 	}
 	enableAuth(t, c.Members[0], "ha", secret, base+"/")
-	if err := early.Put(within(t, 5*time.Second), dcs.Write{Key: dcs.KeyConfig, Value: []byte("{}")}); err != nil {
+	if err := early.Put(within(t, 20*time.Second), dcs.Write{Key: dcs.KeyConfig, Value: []byte("{}")}); err != nil {
 		t.Fatalf("after authentication was turned on: %v", err)
 	}
 
@@ -139,35 +139,35 @@ func TestPassword(t *testing.T) {
 	if n := after["Authenticate"] - before["Authenticate"]; n != 0 {
 		t.Errorf("%d authentications in 10 rounds", n)
 	}
-	if _, err := s.Snapshot(within(t, 5*time.Second)); err != nil {
+	if _, err := s.Snapshot(within(t, 20*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 
 	wrong := open(t, base, as("ha", "not-"+secret), c.URLs()...)
-	err := wrong.KeepAlive(within(t, 5*time.Second))
+	err := wrong.KeepAlive(within(t, 20*time.Second))
 	if !errors.Is(err, dcs.ErrRejected) || strings.Contains(err.Error(), secret) {
 		t.Fatalf("wrong password: %v", err)
 	}
 	wrong.SetCredentials("ha", secret)
-	if err := wrong.KeepAlive(within(t, 5*time.Second)); err != nil {
+	if err := wrong.KeepAlive(within(t, 20*time.Second)); err != nil {
 		t.Fatalf("after the password was mended: %v", err)
 	}
 	outside := open(t, "/service/other", as("ha", secret), c.URLs()...)
-	if _, err := outside.Read(within(t, 5*time.Second)); !errors.Is(err, dcs.ErrRejected) {
+	if _, err := outside.Read(within(t, 20*time.Second)); !errors.Is(err, dcs.ErrRejected) {
 		t.Fatalf("outside of the role: %v", err)
 	}
 	nobody := open(t, base, nil, c.URLs()...)
-	if _, err := nobody.Read(within(t, 5*time.Second)); !errors.Is(err, dcs.ErrRejected) {
+	if _, err := nobody.Read(within(t, 20*time.Second)); !errors.Is(err, dcs.ErrRejected) {
 		t.Fatalf("without credentials: %v", err)
 	}
 
 	// A restart of etcd forgets all tokens.
 	c.Members[0].Stop()
 	c.Members[0].Restart(t)
-	if err := s.KeepAlive(within(t, 10*time.Second)); err != nil && !errors.Is(err, dcs.ErrLeaseLost) {
+	if err := s.KeepAlive(within(t, 20*time.Second)); err != nil && !errors.Is(err, dcs.ErrLeaseLost) {
 		t.Fatalf("with a forgotten token: %v", err)
 	}
-	if _, err := s.Snapshot(within(t, 10*time.Second)); err != nil {
+	if _, err := s.Snapshot(within(t, 20*time.Second)); err != nil {
 		t.Fatalf("watch with a forgotten token: %v", err)
 	}
 

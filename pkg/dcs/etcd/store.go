@@ -55,7 +55,7 @@ func newStore(cfg Config) *Store {
 		cfg:      cfg,
 		log:      cfg.Logger,
 		pool:     newPool(&cfg),
-		auth:     &tokens{user: cfg.Username, password: cfg.Password},
+		auth:     &tokens{asking: make(chan struct{}, 1), user: cfg.Username, password: cfg.Password},
 		view:     view.New(cfg.Base),
 		granting: make(chan struct{}, 1),
 		refresh:  make(chan struct{}, 1),

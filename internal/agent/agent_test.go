@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/pkg/config"
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/restapi"
+)
+
+func TestLogLinesBeginLikePatronis(t *testing.T) {
+	var out bytes.Buffer
+	log, level := newLogger(&out, config.Log{Level: "INFO"})
+	log.With("component", "restapi").Info("no action. I am (n1), the leader with the lock", "text", "two words")
+	want := regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO: no action\. I am \(n1\), the leader with the lock component=restapi text="two words"\n$`)
+	if !want.MatchString(out.String()) {
+		t.Fatalf("got %q", out.String())
+	}
+	out.Reset()
+	log.Debug("hidden")
+	log.Warn("shown")
+	if !strings.Contains(out.String(), " WARNING: shown") || strings.Contains(out.String(), "hidden") {
+		t.Fatalf("got %q", out.String())
+	}
+	level.Set(logLevel("ERROR"))
+	out.Reset()
+	log.Warn("hidden now")
+	if out.Len() != 0 {
+		t.Fatalf("got %q", out.String())
+	}
+}
+
+func TestSecretsAreNotLogged(t *testing.T) {
+	var out bytes.Buffer
+	log, _ := newLogger(&out, config.Log{Level: "INFO"})
+	log.Info("configured", "password", config.Secret("hunter22"))
+	if strings.Contains(out.String(), "hunter22") {
+		t.Fatalf("leaked: %s", out.String())
+	}
+}
+
+func TestHolderSurvivesRestartsAndIsNotInTheDataDirectory(t *testing.T) {
+	dir := t.TempDir()
+	data, run := filepath.Join(dir, "data"), t.TempDir()
+	first, err := loadHolder(data, run)
+	if err != nil || len(first) != 32 {
+		t.Fatalf("got %q, %v", first, err)
+	}
+	if again, err := loadHolder(data, run); err != nil || again != first {
+		t.Fatalf("got %q, %v after a restart, want %q", again, err, first)
+	}
+	if _, err := os.Stat(data); !os.IsNotExist(err) {
+		t.Fatal("the data directory was touched")
+	}
+	if other, _ := loadHolder(filepath.Join(t.TempDir(), "data"), t.TempDir()); other == first {
+		t.Fatal("two installations share an id")
+	}
+}
+
+func TestHolderFallsBackToTheRuntimeDirectory(t *testing.T) {
+	run := t.TempDir()
+	id, err := loadHolder("/proc/nowhere/data", run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := loadHolder("/proc/nowhere/data", run); err != nil || again != id {
+		t.Fatalf("got %q, %v, want %q", again, err, id)
+	}
+	if _, err := loadHolder("/proc/nowhere/data", "/proc/nowhere"); err == nil {
+		t.Fatal("an id that cannot be kept was accepted")
+	}
+}
+
+func TestNotifier(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	sock, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sock.Close() }()
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "1000000")
+	n := newNotifier()
+	if _, left := os.LookupEnv("NOTIFY_SOCKET"); left {
+		t.Fatal("children would inherit NOTIFY_SOCKET")
+	}
+	n.turned("starting", true)
+	n.turned("leading", true)
+	for _, want := range []string{"READY=1\nSTATUS=starting", "STATUS=leading", "WATCHDOG=1"} {
+		buf := make([]byte, 256)
+		_ = sock.SetReadDeadline(time.Now().Add(5 * time.Second))
+		k, err := sock.Read(buf)
+		if err != nil || string(buf[:k]) != want {
+			t.Fatalf("got %q, %v, want %q", buf[:k], err, want)
+		}
+	}
+}
+
+func TestBoardTellsOfANewCluster(t *testing.T) {
+	b := newBoard(&ha.View{})
+	before := b.ClusterChanged()
+	c := &dcs.Cluster{}
+	b.publish(&ha.View{Cluster: c})
+	select {
+	case <-before:
+	default:
+		t.Fatal("a new cluster snapshot was not announced")
+	}
+	same := b.ClusterChanged()
+	b.publish(&ha.View{Cluster: c})
+	select {
+	case <-same:
+		t.Fatal("an unchanged snapshot was announced")
+	default:
+	}
+}
+
+// A dead host that nobody waits for must not cost its timeout.
+func TestPeersWaitOnlyForThoseAwaited(t *testing.T) {
+	silent := make(chan struct{})
+	dead := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-silent }))
+	defer dead.Close()
+	defer close(silent)
+	alive := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"state": "running", "role": "replica", "xlog": {"received_location": 5, "replayed_location": 4}, "timeline": 3}`))
+	}))
+	defer alive.Close()
+	client := restapi.NewClient(restapi.ClientOptions{UserAgent: "test"})
+	defer client.Close()
+	p := &peers{client: client, log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	start := time.Now()
+	got := p.Ask(ctx, []dcs.Member{{Name: "a", APIURL: alive.URL + "/patroni"}}, []dcs.Member{{Name: "d", APIURL: dead.URL + "/patroni"}})
+	if took := time.Since(start); took > 10*time.Second {
+		t.Fatalf("waited %s for a member that was only glanced at", took)
+	}
+	if a := got["a"]; !a.Reachable || a.Position != 5 || a.Timeline != 3 || !a.InRecovery {
+		t.Fatalf("got %+v", got)
+	}
+	if _, ok := got["d"]; ok {
+		t.Fatal("an answer of a silent member appeared")
+	}
+}
+
+func effective(t *testing.T, text string) *config.Effective {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "patroni.yml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	local, problems, err := config.Load(path, nil)
+	if err != nil || config.HasErrors(problems) {
+		t.Fatalf("%v %v", problems, err)
+	}
+	return config.EffectiveOf(local, nil)
+}
+
+const minimal = `
+scope: demo
+name: n1
+restapi: {listen: 192.0.2.1:8008, connect_address: 192.0.2.1:8008}
+etcd3: {host: 192.0.2.4:2379}
+postgresql:
+  listen: LISTEN
+  connect_address: 192.0.2.1:5432
+  data_dir: DATADIR
+  bin_dir: BINDIR
+  authentication: {replication: {username: r, password: p}, superuser: {username: postgres, password: p}}
+`
+
+func configured(t *testing.T, listen, dataDir, binDir string) *config.Effective {
+	t.Helper()
+	return effective(t, strings.NewReplacer("LISTEN", listen, "DATADIR", dataDir, "BINDIR", binDir).Replace(minimal))
+}
+
+func fakeBinaries(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"postgres", "initdb", "pg_ctl", "pg_controldata", "pg_basebackup", "pg_isready", "pgha-leash"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestMissingPrograms(t *testing.T) {
+	bin := fakeBinaries(t)
+	data := filepath.Join(t.TempDir(), "data")
+	if err := checkPrograms(configured(t, "127.0.0.1:25999", data, "/nonexistent"), filepath.Join(bin, "pgha-leash")); err == nil ||
+		!strings.Contains(err.Error(), "/nonexistent/postgres") || !strings.Contains(err.Error(), "bin_dir") {
+		t.Fatalf("got %v", err)
+	}
+	if err := checkPrograms(configured(t, "127.0.0.1:25999", data, bin), "/nonexistent/pgha-leash"); err == nil || !strings.Contains(err.Error(), "PGHA_LEASH") {
+		t.Fatalf("got %v", err)
+	}
+	if err := checkPrograms(configured(t, "127.0.0.1:25999", data, bin), filepath.Join(bin, "pgha-leash")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPortOfAStranger(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	e := configured(t, l.Addr().String(), filepath.Join(t.TempDir(), "data"), "/usr/bin")
+	if err := checkPort(&e.Postgres); err == nil || !strings.Contains(err.Error(), "another program listens there") {
+		t.Fatalf("got %v", err)
+	}
+	e = configured(t, "203.0.113.9:5432", filepath.Join(t.TempDir(), "data"), "/usr/bin")
+	if err := checkPort(&e.Postgres); err == nil || !strings.Contains(err.Error(), "no such address") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	write := func(text string) string {
+		path := filepath.Join(t.TempDir(), "patroni.yml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := strings.NewReplacer("LISTEN", "192.0.2.1:5432", "DATADIR", "/opt/pgsql/data", "BINDIR", "/usr/bin").Replace(minimal)
+	var out, errs bytes.Buffer
+	if code := Validate(write(good), nil, &out, &errs); code != 0 || errs.Len() != 0 {
+		t.Fatalf("code %d: %s", code, errs.String())
+	}
+	if code := Validate(write(good+"scoope: x\n"), nil, &out, &errs); code != 1 || !strings.Contains(errs.String(), "scope") {
+		t.Fatalf("code %d: %s", code, errs.String())
+	}
+	errs.Reset()
+	if code := Validate(write("scope:demo\n"), nil, &out, &errs); code != 1 || !strings.Contains(errs.String(), ":1:") {
+		t.Fatalf("code %d: %s", code, errs.String())
+	}
+	errs.Reset()
+	if code := Validate(filepath.Join(t.TempDir(), "none.yml"), nil, &out, &errs); code != 1 || errs.Len() == 0 {
+		t.Fatalf("code %d: %s", code, errs.String())
+	}
+}
+
+func TestForgetSecrets(t *testing.T) {
+	t.Setenv("PATRONI_SUPERUSER_PASSWORD", "x")
+	t.Setenv("OTHER", "y")
+	forgetSecrets(os.Environ())
+	if _, left := os.LookupEnv("PATRONI_SUPERUSER_PASSWORD"); left {
+		t.Fatal("children would inherit the password")
+	}
+	if os.Getenv("OTHER") != "y" {
+		t.Fatal("an unrelated variable is gone")
+	}
+}
