@@ -93,6 +93,11 @@ func TestLeader(t *testing.T) {
 			o.Memory.Lease.Attempt = o.Now
 		}, reason: LeaderTooLate},
 		{name: "1.13.5 a failed promotion is repeated once per period", change: func(o *Observation) { standbyLeaderToBe(o); ended(o, OpPromote, "no") }, reason: LeaderPromoting},
+		{name: "S2 not on an old timeline", change: func(o *Observation) {
+			standbyLeaderToBe(o)
+			o.DCS.Cluster.History = &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 1}}}
+		}, action: Release{}, reason: LeaderBehind},
+		{name: "S6 not with an identifier that cannot be read", change: func(o *Observation) { standbyLeaderToBe(o); o.PG.SystemID = "" }, reason: NoSystemID},
 		{name: "4.2 slots of the others are made", change: func(o *Observation) {
 			o.Settings.UseSlots, o.Settings.MemberSlotsTTL = true, time.Hour
 			o.PG.Slots = map[string]wal.LSN{}
@@ -485,6 +490,11 @@ func TestServerDown(t *testing.T) { // G4, R1-R11, S11, 5.x
 			ended(o, OpRewind, "damaged")
 			o.Op.Damaged = true
 		}, action: Clone{}, reason: ReinitDiverged},
+		{name: "S9 damaged, but the leader does not run: nothing is wiped", change: func(o *Observation) {
+			ex(o)
+			o.Memory.Rewind, o.Settings.WipeOnRewindFailure = RewindFailed, true
+			mem(o, "n2").Role = "replica"
+		}, reason: SecondaryNoUpstream},
 		{name: "5.4.6 damaged, wiping not allowed: just starts", change: func(o *Observation) {
 			ex(o)
 			o.Memory.Rewind = RewindNeed

@@ -109,6 +109,12 @@ func promote(o *Observation) Decision {
 	if left, due := o.retryDue(m.FailedOp); !due && o.Op.Kind == OpPromote {
 		return o.wait(left, LeaderPromoting, o.Op.Error)
 	}
+	if o.PG.SystemID == "" {
+		return o.rest(NoSystemID)
+	}
+	if o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster) { // S2
+		return o.then(o.releaseKey(true), LeaderBehind)
+	}
 	m.Rewind, m.RewindFor = RewindIdle, m.Lease.Epoch
 	return o.begin(Promote{}, LeaderPromotes)
 }

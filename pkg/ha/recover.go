@@ -143,6 +143,9 @@ func rejoin(o *Observation, leader Upstream, ready bool) (d Decision, done bool)
 	down := o.PG.Process == ProcessDown
 	if m.Rewind == RewindFailed {
 		if o.Settings.WipeOnRewindFailure || o.Settings.WipeOnDivergence {
+			if !ready { // S9: the last copy is never wiped
+				return o.rest(SecondaryNoUpstream, leader.Member), down
+			}
 			return stopOr(o, Clone{From: leader, Wipe: true}, ReinitDiverged, leader.Member), true
 		}
 		return d, false

@@ -69,6 +69,9 @@ type failoverQuery struct {
 // failoverPossible is ha-behaviour 2.5 for asynchronous clusters: could some
 // other member take over? It returns the members that must be asked first.
 func (o *Observation) failoverPossible(q failoverQuery) (can bool, ask []dcs.Member) {
+	if o.DCS.Cluster == nil {
+		return false, nil
+	}
 	fresh := o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= answersFresh
 	for i := range o.DCS.Cluster.Members {
 		mem := &o.DCS.Cluster.Members[i]

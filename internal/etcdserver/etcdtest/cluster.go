@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,11 +65,11 @@ func Start(t testing.TB, o Options) *Cluster {
 			ClientTLS: o.TLS, Fast: true, LogLevel: "panic",
 		}})
 	}
+	t.Cleanup(c.stop) // also when one of them does not start
 	for _, m := range c.Members {
 		m.cfg.InitialCluster = strings.Join(peers, ",")
 		m.start(t)
 	}
-	t.Cleanup(c.stop)
 	for _, m := range c.Members {
 		m.wait(t)
 	}
@@ -136,15 +137,19 @@ func (m *Member) Restart(t testing.TB) {
 // of a stopped member by chance.
 const firstPort, lastPort = 21000, 21999
 
+// nextPort keeps the tests of one process, and mostly those of others, from
+// being given the same port between the look and the listen.
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(rand.Int64N(lastPort - firstPort + 1)) }
+
 // Ports returns n free TCP ports.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
-	at := firstPort + rand.IntN(lastPort-firstPort)
-	for tries := 0; len(ports) < n && tries < 2*(lastPort-firstPort); tries++ {
-		if at++; at > lastPort {
-			at = firstPort
-		}
+	const size = lastPort - firstPort + 1
+	for tries := 0; len(ports) < n && tries < size; tries++ {
+		at := firstPort + int(nextPort.Add(1)%size)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", at))
 		if err != nil {
 			continue

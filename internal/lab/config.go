@@ -1,0 +1,102 @@
+package lab
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"gopkg.in/yaml.v3"
+)
+
+// writeConfig writes the node's patroni.yml: the tutorial's shape with its
+// backup tool left out.
+func (l *Lab) writeConfig(n *Node) error {
+	doc, err := yaml.Marshal(l.configOf(n))
+	if err != nil {
+		return fmt.Errorf("render configuration of %s: %w", n.Name, err)
+	}
+	if err := os.WriteFile(n.Config, doc, 0o600); err != nil {
+		return fmt.Errorf("write configuration of %s: %w", n.Name, err)
+	}
+	if l.account.change {
+		if err := os.Chown(n.Config, l.account.uid, l.account.gid); err != nil {
+			return fmt.Errorf("give configuration to %s: %w", l.opts.User, err)
+		}
+	}
+	return nil
+}
+
+func (l *Lab) configOf(n *Node) map[string]any {
+	superuser := map[string]any{"username": "postgres", "password": l.password}
+	replication := map[string]any{"username": "replicator", "password": l.password}
+	return map[string]any{
+		"scope":     Scope,
+		"namespace": "/opt/pgsql/patroni/",
+		"name":      n.Name,
+		"restapi":   map[string]any{"listen": n.REST, "connect_address": n.REST},
+		"etcd3":     map[string]any{"hosts": l.Endpoints()},
+		"bootstrap": map[string]any{
+			"dcs":    l.dynamicConfig(),
+			"initdb": []any{map[string]any{"encoding": "UTF8"}, "data-checksums"},
+		},
+		"postgresql": map[string]any{
+			"listen":          n.Addr,
+			"connect_address": n.Addr,
+			"data_dir":        n.DataDir,
+			"bin_dir":         l.opts.PGBin,
+			"pgpass":          filepath.Join(n.Dir, "pgpass"),
+			"pg_hba":          l.hba(),
+			"authentication":  map[string]any{"superuser": superuser, "replication": replication},
+			"parameters":      l.parameters(n),
+		},
+		"pgha": map[string]any{"run_dir": filepath.Join(n.Dir, "run")},
+	}
+}
+
+func (l *Lab) dynamicConfig() map[string]any {
+	dcs := map[string]any{
+		"ttl":                     seconds(l.opts.TTL),
+		"loop_wait":               seconds(l.opts.LoopWait),
+		"retry_timeout":           seconds(l.opts.RetryTimeout),
+		"maximum_lag_on_failover": l.opts.MaximumLag,
+		"postgresql": map[string]any{
+			"use_pg_rewind": true,
+			"use_slots":     true,
+			"parameters":    map[string]any{"max_connections": 60, "max_wal_senders": 10, "max_replication_slots": 10},
+		},
+	}
+	maps.Copy(dcs, l.opts.DCS)
+	return dcs
+}
+
+func (l *Lab) hba() []string {
+	from := "127.0.0.1/32"
+	if l.opts.Network == Namespaces {
+		from = "192.0.2.0/24"
+	}
+	return []string{
+		"local all all scram-sha-256",
+		"host replication replicator " + from + " scram-sha-256",
+		"host all all " + from + " scram-sha-256",
+	}
+}
+
+func (l *Lab) parameters(n *Node) map[string]any {
+	p := map[string]any{
+		"unix_socket_directories": n.Dir,
+		"shared_buffers":          "16MB",
+		"password_encryption":     "scram-sha-256",
+		"logging_collector":       "on",
+		"log_directory":           n.Dir,
+		"log_filename":            "postgresql.log",
+		"log_line_prefix":         "%m [%p] %q%a ",
+	}
+	if l.opts.NoFsync {
+		p["fsync"] = "off"
+	}
+	for name, value := range l.opts.Parameters {
+		p[name] = value
+	}
+	return p
+}

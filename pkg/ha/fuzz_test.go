@@ -1,0 +1,208 @@
+package ha
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// dice turns fuzz input into choices; when it has run out, all are 0.
+type dice struct{ data []byte }
+
+func (d *dice) of(n int) int {
+	if len(d.data) == 0 {
+		return 0
+	}
+	b := d.data[0]
+	d.data = d.data[1:]
+	return int(b) % n
+}
+
+func (d *dice) yes() bool { return d.of(2) == 1 }
+
+func pick[T any](d *dice, of ...T) T { return of[d.of(len(of))] }
+
+// any1 builds an observation out of anything: most are impossible, and all of
+// them must have a decision.
+func observation(d *dice) *Observation {
+	o := base()
+	pick(d, func(*Observation) {}, replica, leaderless)(o)
+	o.Now = plus(pick(d, 0, 4*sec, 20*sec, 22*sec, 40*sec, -2*sec))
+	c := o.DCS.Cluster
+	switch d.of(8) {
+	case 0:
+		o.DCS.Cluster = nil
+	case 1:
+		o.DCS.Fresh = false
+	}
+	c.Leader = pick(d, c.Leader, c.Leader, nil, &dcs.Leader{Name: "n1", Epoch: myEpoch}, &dcs.Leader{Name: "n2", Epoch: 110}, &dcs.Leader{Epoch: 3})
+	c.Initialize = pick(d, c.Initialize, c.Initialize, c.Initialize, nil, &dcs.Initialize{}, &dcs.Initialize{SystemID: "junk"}, &dcs.Initialize{SystemID: "12345678901234"})
+	c.Config = pick(d, c.Config, c.Config, nil)
+	c.History = pick(d, nil, &dcs.History{}, &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 1}}}, &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 7}}})
+	if d.of(4) == 0 {
+		c.Failover = &dcs.Failover{Leader: pick(d, "", "n1", "n2"), Candidate: pick(d, "", "n1", "n3"), Bad: d.of(5) == 1, ModRevision: 9}
+		if d.yes() {
+			c.Failover.ScheduledAt = o.Wall.Add(pick(d, 0, time.Hour, -time.Hour))
+		}
+	}
+	if d.of(4) == 0 {
+		c.Status = pick(d, nil, &dcs.Status{ModRevision: 120}, &dcs.Status{Optime: 1 << 40, ModRevision: 121, Beat: &dcs.Beat{Holder: pick(d, "h1", "h2", ""), Epoch: int64(d.of(200)), TTL: int64(d.of(60)) * 1000, Released: d.yes()}})
+	}
+	for i := range c.Members {
+		m := &c.Members[i]
+		m.State, m.Role = pick(d, m.State, m.State, "starting"), pick(d, m.Role, m.Role, "primary", "replica", "uninitialized")
+		m.ConnURL, m.APIURL = pick(d, m.ConnURL, m.ConnURL, m.ConnURL, ""), pick(d, m.APIURL, m.APIURL, m.APIURL, "")
+		m.Timeline = wal.Timeline(d.of(3))
+		if d.of(6) == 1 {
+			m.Tags = dcs.Tags{{Name: pick(d, "nofailover", "clonefrom", "nostream"), Value: true}}
+		}
+	}
+	s := &o.Settings
+	s.Pause, s.LeashOff, s.NoFailover = d.of(5) == 1, d.of(5) == 1, d.of(8) == 1
+	s.TTL, s.LoopWait = pick(d, s.TTL, 5*sec, 0, -sec), pick(d, s.LoopWait, sec, 0)
+	s.PrimaryStartTimeout = pick(d, s.PrimaryStartTimeout, 0)
+	s.WipeOnDivergence, s.WipeOnRewindFailure = d.yes(), d.yes()
+	s.UseSlots, s.MemberSlotsTTL = d.yes(), pick(d, 0, time.Hour)
+	s.ReplicateFrom = pick(d, "", "", "n3", "n1")
+	pg := &o.PG
+	pg.DataDir = pick(d, DataDirPresent, DataDirPresent, DataDirPresent, DataDirPresent, DataDirEmpty, DataDirHalfMade, DataDirUnreadable)
+	pg.SystemID = pick(d, sysID, sysID, sysID, "", "1234567890123", "junk")
+	pg.Process, pg.Known = pick(d, ProcessRunning, ProcessRunning, ProcessDown, ProcessStarting, ProcessUnsure), d.of(4) != 1
+	pg.Row.InRecovery, pg.Row.Timeline = d.yes(), wal.Timeline(d.of(4))
+	pg.Row.Position = pick[wal.LSN](d, 1000, 0, 1001, 1<<40)
+	pg.Row.ReplicationState = pick(d, "", "streaming")
+	pg.StandbySignal, pg.CanRewind = d.yes(), d.yes()
+	pg.Control.State = pick(d, "", "in production", "shut down", "shutting down", "in archive recovery", "shut down in recovery")
+	if d.yes() {
+		pg.Slots = map[string]wal.LSN{"n2": wal.LSN(d.of(9)), "x": 1}
+	}
+	if d.yes() {
+		pg.HistoryLocal = wal.History{{Timeline: 1, LSN: 500}}
+	}
+	o.Op = Operation{Kind: OpKind(d.of(13)), Serial: int64(d.of(3)), Running: d.of(4) == 1, Started: plus(-time.Duration(d.of(400)) * sec),
+		Ended: plus(-time.Duration(d.of(20)) * sec), Error: pick(d, "", "", "failed"), Divergence: Divergence(d.of(3)), Damaged: d.yes()}
+	if d.yes() {
+		answered(o, pick(d, Peer{}, standbyPeer(1000), standbyPeer(2000), Peer{Reachable: true}), pick(d, Peer{}, standbyPeer(900), standbyPeer(1000)))
+		o.Peers.AskedAt = o.Now
+	}
+	o.Leash = pick(d, o.Leash, o.Leash, Leash{}, Leash{Attached: true}, Leash{Attached: true, Armed: 110, Highest: 110}, Leash{Attached: true, Armed: myEpoch, Highest: myEpoch, Suspended: true}, Leash{Attached: true, Highest: 1000})
+	if d.yes() {
+		did(o, pick[Action](d, Renew{}, Claim{}, TakeBack{Epoch: myEpoch}, Release{Epoch: myEpoch}, WriteInitialize{}, MoveAside{}, ArmLeash{}, SyncSlots{}, AskPeers{}, WriteHistory{}),
+			pick(d, ResultOK, ResultConflict, ResultUnknown, ResultFailed, ResultLeaseLost))
+	}
+	m := &o.Memory
+	if d.of(3) == 1 {
+		m.Lease = Lease{}
+	}
+	m.Bootstrap, m.Rewind = BootstrapStep(max(0, d.of(15)-10)), RewindState(d.of(5))
+	m.Demoting, m.Offline, m.Recovered, m.Primary, m.WasPaused = d.of(4) == 1, d.of(4) == 1, d.yes(), d.yes(), d.of(6) == 1
+	m.FailedTries, m.OpSeen = d.of(3), int64(d.of(3))
+	m.YieldUntil, m.FailedOp, m.FailedStart = plus(time.Duration(d.of(9)-6)*sec), plus(time.Duration(d.of(9)-8)*sec), plus(time.Duration(d.of(9)-8)*sec)
+	o.Stopping = d.of(10) == 1
+	return o
+}
+
+// checkDecision are the rules that hold for every decision whatsoever.
+func checkDecision(t *testing.T, o *Observation) {
+	t.Helper()
+	d := decide(o)
+	if again := decide(o); !reflect.DeepEqual(d, again) {
+		t.Fatalf("two decisions on one observation:\n%+v\n%+v", d, again)
+	}
+	if d.Wait <= 0 || d.Reason <= NoReason || d.Reason >= reasons || d.Text("n1") == "" {
+		t.Fatalf("malformed decision %+v", d)
+	}
+	v := NewView(o, &d)
+	if v.IsLeader(d.Memory.Lease.StopAt()) && !o.Settings.Pause {
+		t.Fatal("answers as the leader at the stop instant")
+	}
+	_ = MemberDocument(o)
+	m, l := &d.Memory, d.Memory.Lease
+	armed := o.Settings.LeashOff || o.Leash.Attached && o.Leash.Armed == l.Epoch && !o.Leash.Suspended
+	c := o.DCS.Cluster
+	switch a := d.Action.(type) {
+	case Promote: // S6
+		if o.PG.DataDir != DataDirPresent || !o.PG.Known || !o.PG.Row.InRecovery {
+			t.Fatalf("promotes %+v", o.PG)
+		}
+		if c == nil || !o.DCS.Fresh || c.LeaderName() != "n1" || l.Epoch != c.Leader.Epoch {
+			t.Fatalf("promotes without the lock: lease %+v", l)
+		}
+		if o.Settings.Pause {
+			if c.Failover == nil || c.Failover.Candidate != "n1" {
+				t.Fatal("promotes in pause, and nobody asked for it")
+			}
+			return
+		}
+		if !l.Held(o.Now) || l.StopAt().Sub(o.Now) < promotionBudget(l.Timing) || !armed {
+			t.Fatalf("promotes with lease %+v, leash %+v at %v", l, o.Leash, o.Now)
+		}
+		if c.Initialize == nil || c.Initialize.SystemID != o.PG.SystemID || o.PG.Row.Timeline < clusterTimeline(c) {
+			t.Fatalf("promotes identifier %q on timeline %d", o.PG.SystemID, o.PG.Row.Timeline)
+		}
+	case Start: // S9
+		if o.PG.DataDir != DataDirPresent || o.PG.Process != ProcessDown || o.Settings.Pause {
+			t.Fatalf("starts %+v", o.PG)
+		}
+		if a.Primary && (!l.Held(o.Now) || !armed || o.PG.StandbySignal || m.Demoting) {
+			t.Fatalf("starts as a primary with lease %+v, leash %+v", l, o.Leash)
+		}
+	case Clone: // S9
+		src := c.Member(a.From.Member)
+		leader := c.Member(c.LeaderName())
+		if a.Wipe && (o.PG.Process != ProcessDown || leader == nil || leader.Name == "n1" || leader.Role != "primary" || leader.State != "running") {
+			t.Fatalf("wipes the directory, the leader being %+v", leader)
+		}
+		if a.Wipe && o.PG.DataDir == DataDirPresent && !o.Settings.WipeOnDivergence && !o.Settings.WipeOnRewindFailure {
+			t.Fatal("wipes what it may not")
+		}
+		if src == nil || src.Name == "n1" || o.Settings.Pause {
+			t.Fatalf("copies from %+v", a.From)
+		}
+	case Rewind:
+		if o.PG.Process != ProcessDown || !a.From.Checkpointed || a.From.Member != c.LeaderName() || a.From.Member == "n1" || o.Settings.Pause { // S13
+			t.Fatalf("rewinds from %+v", a.From)
+		}
+	case Claim: // S6, S7
+		if c == nil || c.Leader != nil || o.Stopping && l.Epoch == 0 {
+			t.Fatalf("claims: leader %+v", c.Leader)
+		}
+	case WriteHistory:
+		if l.Epoch == 0 { // S10
+			t.Fatal("writes /history without an epoch")
+		}
+	case Release:
+		if a.Clean && o.PG.Process != ProcessDown && !(o.PG.Known && o.PG.Row.InRecovery) {
+			t.Fatalf("says that nobody can write: %+v", o.PG)
+		}
+	case PublishReleased:
+		if o.PG.Process != ProcessDown && !(o.PG.Known && o.PG.Row.InRecovery) || c.Leader != nil {
+			t.Fatal("marks a leadership as over that may not be")
+		}
+	}
+}
+
+func FuzzDecide(f *testing.F) {
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) { checkDecision(t, observation(&dice{data})) })
+}
+
+// TestDecideAnything is the fuzz target on random input, for every run.
+func TestDecideAnything(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	data := make([]byte, 128)
+	n := 60000
+	if testing.Short() {
+		n = 5000
+	}
+	for range n {
+		for i := range data {
+			data[i] = byte(r.Uint32())
+		}
+		checkDecision(t, observation(&dice{data}))
+	}
+}

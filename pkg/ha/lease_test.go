@@ -1,0 +1,207 @@
+package ha
+
+import (
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// TestTiming: the worked numbers of safety B.1.
+func TestTiming(t *testing.T) {
+	for _, c := range []struct {
+		ttl, wait, retry   time.Duration
+		budget, stop, real time.Duration // L, S, W'
+		least              time.Duration // an etcd silence shorter than this never demotes
+	}{
+		{30 * sec, 10 * sec, 10 * sec, 26900 * time.Millisecond, 5 * sec, 10 * sec, 11900 * time.Millisecond},
+		{120 * sec, 10 * sec, 10 * sec, 116700 * time.Millisecond, 5 * sec, 10 * sec, 101700 * time.Millisecond},
+		{20 * sec, sec, 3 * sec, 16900 * time.Millisecond, 5 * sec, sec, 10900 * time.Millisecond},
+		{8 * sec, sec, 2 * sec, 6200 * time.Millisecond, 2 * sec, sec, 3200 * time.Millisecond},
+		{5 * sec, sec, sec, 3800 * time.Millisecond, sec, sec, 1800 * time.Millisecond},
+	} {
+		got, err := NewTiming(c.ttl, c.wait, c.retry)
+		if err != nil || got.Budget != c.budget || got.Stop != c.stop || got.Period != c.real {
+			t.Errorf("%v/%v/%v: L %v S %v W' %v, error %v; want %v %v %v", c.ttl, c.wait, c.retry, got.Budget, got.Stop, got.Period, err, c.budget, c.stop, c.real)
+		}
+		if silence := got.Budget - got.Stop - got.Period; silence != c.least {
+			t.Errorf("%v/%v/%v: bears a silence of %v, want %v", c.ttl, c.wait, c.retry, silence, c.least)
+		}
+	}
+}
+
+func TestTimingShrinks(t *testing.T) {
+	// 20/10/5 needs W' = T/3; 20/4/8 needs S below its default.
+	got, err := NewTiming(20*sec, 10*sec, 5*sec)
+	if err != nil || got.Period != 20*sec/3 || got.Stop != 5*sec {
+		t.Errorf("20/10/5: %+v, %v", got, err)
+	}
+	if got, err = NewTiming(20*sec, 4*sec, 8*sec); err != nil || got.Stop >= 5*sec || got.Stop < 4800*time.Millisecond {
+		t.Errorf("20/4/8: S %v, %v", got.Stop, err)
+	}
+	got, err = NewTiming(20*sec, 10*sec, 10*sec)
+	if err == nil || !strings.Contains(err.Error(), "ttl 20s") {
+		t.Errorf("20/10/10 is accepted: %v", err)
+	}
+	if got.RetryTimeout >= 10*sec || got.Stop < sec {
+		t.Errorf("20/10/10: R %v, S %v", got.RetryTimeout, got.Stop)
+	}
+}
+
+// TestTimingPatroni: every configuration that Patroni accepts passes.
+func TestTimingPatroni(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ttl := rapid.IntRange(20, 600).Draw(t, "ttl")
+		retry := rapid.IntRange(3, (ttl-1)/2).Draw(t, "retry_timeout")
+		wait := rapid.IntRange(1, ttl-2*retry).Draw(t, "loop_wait")
+		tm, err := NewTiming(time.Duration(ttl)*sec, time.Duration(wait)*sec, time.Duration(retry)*sec)
+		if err != nil {
+			t.Fatalf("%d/%d/%d: %v", ttl, wait, retry, err)
+		}
+		if tm.Budget-tm.Stop < tm.Period+tm.RetryTimeout || tm.Stop < sec {
+			t.Fatalf("%d/%d/%d: %+v", ttl, wait, retry, tm)
+		}
+	})
+}
+
+// TestIntervalsDisjoint is the inequality of safety B.2 in exact arithmetic:
+// whatever W and R are and however the two clocks run within their bound, the
+// holder's last acknowledgement precedes the candidate's first claim.
+func TestIntervalsDisjoint(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ttl := time.Duration(rapid.IntRange(5000, 600_000).Draw(t, "ttl ms")) * time.Millisecond
+		wait := time.Duration(rapid.IntRange(1, 60).Draw(t, "loop_wait")) * sec
+		retry := time.Duration(rapid.IntRange(1, 60).Draw(t, "retry_timeout")) * sec
+		tm, _ := NewTiming(ttl, wait, retry)
+		// Rates in parts per million of real time; hosts differ by at most rho.
+		holder := big.NewRat(rapid.Int64Range(1_000_000-rhoPPM, 1_000_000).Draw(t, "holder"), 1_000_000)
+		cand := new(big.Rat).Add(holder, big.NewRat(rapid.Int64Range(0, rhoPPM).Draw(t, "faster"), 1_000_000))
+		sent := big.NewRat(rapid.Int64Range(0, 1e12).Draw(t, "sent"), 1)
+		delay := big.NewRat(rapid.Int64Range(0, 1e10).Draw(t, "commit after"), 1)
+
+		local := new(big.Rat).SetInt64(int64(tm.Budget + tm.Kill))
+		lastAck := new(big.Rat).Add(sent, local.Quo(local, holder))
+		hold := new(big.Rat).SetInt64(int64(ttl))
+		claim := new(big.Rat).Add(new(big.Rat).Add(sent, delay), hold.Quo(hold, cand))
+		if lastAck.Cmp(claim) >= 0 {
+			t.Fatalf("%v/%v/%v: last ack %s, first claim %s", ttl, wait, retry, lastAck.FloatString(0), claim.FloatString(0))
+		}
+	})
+}
+
+// TestDeadlineLaw (S7): over any sequence of rounds with any timings, the
+// deadline is that of some successful send, moves only forward, and every node
+// that waits what the last beat announced outwaits it.
+func TestDeadlineLaw(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		timing := func() Timing {
+			ttl := time.Duration(rapid.IntRange(5, 120).Draw(t, "ttl")) * sec
+			tm, _ := NewTiming(ttl, sec, sec)
+			return tm
+		}
+		now := Instant(1000 * sec)
+		tm := timing()
+		l := Claimed(10, now, tm)
+		legal := map[Instant]bool{now.Add(tm.Budget): true}
+		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
+			now = now.Add(time.Duration(rapid.IntRange(1, 20_000).Draw(t, "pause")) * time.Millisecond)
+			if !l.Held(now) {
+				break
+			}
+			before := l
+			tm = timing()
+			switch rapid.IntRange(0, 3).Draw(t, "outcome") {
+			case 0: // failed
+				l.Attempt = now
+				if l.Deadline != before.Deadline {
+					t.Fatal("a failed round moved the deadline")
+				}
+			case 1: // rule (d)
+				l = l.Reclaimed(l.Epoch+1, now, tm)
+				legal[now.Add(tm.Budget)] = true
+			default:
+				l = l.Extended(now, tm, l.Beat+1)
+				legal[now.Add(tm.Budget)] = true
+			}
+			if !legal[l.Deadline] || l.Deadline < before.Deadline {
+				t.Fatalf("deadline %v from %v", l.Deadline, before.Deadline)
+			}
+			// What the beat sent now announces covers the deadline and the kill.
+			if l.Attempt != l.Renewed {
+				continue
+			}
+			slowest, _ := NewTiming(l.Promise, sec, sec)
+			if now.Add(slowest.Budget) < l.Deadline {
+				t.Fatalf("announced %v at %v, but the deadline is %v later", l.Promise, now, l.Deadline.Sub(now))
+			}
+		}
+	})
+}
+
+func TestAnnounceShrinks(t *testing.T) {
+	long, _ := NewTiming(30*sec, sec, sec)
+	short, _ := NewTiming(5*sec, sec, sec)
+	l := Claimed(1, noon, long)
+	l = l.Extended(plus(sec), short, 1)
+	if l.Promise != 30*sec || l.Deadline != noon.Add(long.Budget) {
+		t.Errorf("right after ttl went down: promise %v, deadline in %v", l.Promise, l.Deadline.Sub(noon))
+	}
+	at := noon.Add(long.Budget - short.Budget)
+	if l = l.Extended(at, short, 2); l.Promise != 5*sec || l.Deadline != at.Add(short.Budget) {
+		t.Errorf("once the old deadline is matched: promise %v, deadline in %v", l.Promise, l.Deadline.Sub(at))
+	}
+}
+
+func TestNextLook(t *testing.T) {
+	tm, _ := NewTiming(30*sec, 10*sec, 10*sec)
+	l := Claimed(1, noon, tm)
+	for _, c := range []struct {
+		at, want time.Duration
+	}{{0, 10 * sec}, {9 * sec, sec}, {10 * sec, time.Millisecond}, {25 * sec, time.Millisecond}} {
+		if got := l.NextLook(plus(c.at), 10*sec); got != c.want {
+			t.Errorf("at +%v: %v, want %v", c.at, got, c.want)
+		}
+	}
+	l.Attempt = plus(5 * sec)
+	if got := l.NextLook(plus(5*sec), 10*sec); got != sec {
+		t.Errorf("after a failed round: %v, want 1s", got)
+	}
+	if (Lease{}).NextLook(noon, 7*sec) != 7*sec || (Lease{}).Due(noon) {
+		t.Error("no lease, no rounds")
+	}
+}
+
+func TestIsLeader(t *testing.T) { // S14
+	o := base()
+	d := decide(o)
+	v := NewView(o, &d)
+	until := o.Memory.Lease.StopAt()
+	if !v.IsLeader(until-1) || v.IsLeader(until) {
+		t.Error("the answer must end at the stop instant, however old the view is")
+	}
+	v.Paused = true
+	if !v.IsLeader(until.Add(time.Hour)) {
+		t.Error("in pause the deadline does not count")
+	}
+	if (*View)(nil).IsLeader(0) {
+		t.Error("no view, no leader")
+	}
+	for name, change := range map[string]func(*Observation){
+		"in recovery":  standbyLeaderToBe,
+		"without lock": replica,
+		"server down":  func(o *Observation) { down(o, "shut down") },
+	} {
+		o := base()
+		change(o)
+		d := decide(o)
+		if NewView(o, &d).IsLeader(noon) {
+			t.Errorf("%s: answers as the leader", name)
+		}
+	}
+	v.MarkSeen(noon, o.Wall)
+	if !v.ClusterValid(plus(29*sec)) || v.ClusterValid(plus(30*sec)) {
+		t.Error("a view of the cluster is good for one ttl")
+	}
+}
