@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgha/pgha/pkg/ha"
 	"github.com/pgha/pgha/pkg/postgres"
+	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
 // Do implements loop.Worker: one long action, from its beginning to its end.
@@ -147,11 +148,26 @@ func (n *node) halt(ctx context.Context, a ha.Stop) (ha.Operation, error) {
 		n.mu.Unlock()
 		return ha.Operation{}, err
 	}
-	_, publish, err := n.srv.ShutdownCheckpoint(ctx)
+	at, err := n.shutdownPosition(ctx)
 	if err != nil {
 		n.log.Warn("read the shutdown checkpoint: " + err.Error()) // the position published last remains
 	}
-	return ha.Operation{ShutdownLSN: publish}, nil
+	return ha.Operation{ShutdownLSN: at}, nil
+}
+
+// shutdownPosition is the position to publish after a stop. Writers are waiting:
+// pg_waldump is run only where archiving may have put a WAL switch before the
+// checkpoint (ha-behaviour 1.21).
+func (n *node) shutdownPosition(ctx context.Context) (wal.LSN, error) {
+	if mode := n.config().Postgres.Parameters["archive_mode"]; mode != "" && mode != "off" {
+		_, publish, err := n.srv.ShutdownCheckpoint(ctx)
+		return publish, err
+	}
+	c, err := n.srv.ControlData(ctx)
+	if err != nil || c.State != postgres.StateShutDown {
+		return 0, err
+	}
+	return c.CheckpointLSN, nil
 }
 
 func (n *node) stopServer(ctx context.Context, a ha.Stop) error {

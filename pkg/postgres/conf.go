@@ -222,6 +222,13 @@ func (s *Server) renderConf(ctx context.Context, role Role, up *Upstream, follow
 		f.raised = raise(all, cmdline, control)
 	}
 	c := s.config()
+	include := c.CustomConf
+	if include == "" {
+		include = s.baseConfName()
+	}
+	if _, set := all[retryInterval]; !set && !s.includeSets(include, retryInterval) {
+		all[retryInterval] = "500ms"
+	}
 	for name, file := range map[string]string{"hba_file": "pg_hba.conf", "ident_file": "pg_ident.conf"} {
 		if all[name] == "" {
 			all[name] = filepath.Join(c.ConfigDir, file)
@@ -230,10 +237,6 @@ func (s *Server) renderConf(ctx context.Context, role Role, up *Upstream, follow
 	body, err := renderSettings(all)
 	if err != nil {
 		return confFile{}, err
-	}
-	include := c.CustomConf
-	if include == "" {
-		include = s.baseConfName()
 	}
 	f.text = confHeader + "include " + quoteConf(include) + "\n\n" + body
 	switch {
@@ -247,6 +250,31 @@ func (s *Server) renderConf(ctx context.Context, role Role, up *Upstream, follow
 		f.text += s.keptRecovery()
 	}
 	return f, nil
+}
+
+// retryInterval is how long a standby waits before it connects to its upstream
+// again. PostgreSQL's 5 s are five seconds without replication after every
+// restart of the primary; where nobody chose a value, ours is 500 ms.
+const retryInterval = "wal_retrieve_retry_interval"
+
+// includeSets tells whether the included file sets a parameter itself.
+func (s *Server) includeSets(include, name string) bool {
+	if !filepath.IsAbs(include) {
+		include = filepath.Join(s.config().ConfigDir, include)
+	}
+	text, err := os.ReadFile(include)
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = os.ReadFile(s.confPath()) // it becomes the included file in a moment
+	}
+	if err != nil {
+		return false
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		if confLineName(line) == name {
+			return true
+		}
+	}
+	return false
 }
 
 // keptRecovery is the recovery part of the file on disk.

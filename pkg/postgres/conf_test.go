@@ -42,8 +42,18 @@ func TestConfFiles(t *testing.T) {
 	if got := n.ask("SELECT source FROM pg_settings WHERE name = 'max_connections'"); got != "command line" {
 		t.Errorf("max_connections comes from %s", got)
 	}
+	if got := n.ask("SHOW wal_retrieve_retry_interval"); got != "500ms" {
+		t.Errorf("a standby would wait %s before it tries again", got)
+	}
 	base, err := os.ReadFile(n.inData("postgresql.base.conf"))
 	must(t, err)
+	must(t, os.WriteFile(n.inData("postgresql.base.conf"), append(base, "wal_retrieve_retry_interval = 3s\n"...), 0o600))
+	if _, err := n.Reload(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.ask("SHOW wal_retrieve_retry_interval"); got != "3s" {
+		t.Errorf("the operator's value is not respected: %s", got)
+	}
 	if !strings.Contains(string(base), "# CONNECTIONS AND AUTHENTICATION") {
 		t.Error("the original file was not kept as postgresql.base.conf")
 	}
