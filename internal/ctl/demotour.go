@@ -119,7 +119,7 @@ func (d *demo) actCrash(ctx context.Context, r *act) error {
 	}
 	d.narrator.text("The leash sees the exit at once and removes what is left of the server; the agent keeps its")
 	d.narrator.text("lease and starts PostgreSQL again in place (primary_start_timeout says how long it may try).")
-	if _, err := d.load.WaitAck(ctx, began); err != nil {
+	if err := d.lab.WaitReplaced(ctx, d.leader, lab.Postmaster, pid); err != nil {
 		return err
 	}
 	now, err := d.lab.WaitLeader(ctx, nil)

@@ -56,6 +56,18 @@ func postmasterPid(dataDir string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(line))
 }
 
+// WaitReplaced waits until a process of a node runs that is not old.
+func (l *Lab) WaitReplaced(ctx context.Context, n *Node, target Target, old int) error {
+	err := Poll(ctx, func() bool {
+		pid, err := l.Pid(n, target)
+		return err == nil && pid != old
+	})
+	if err != nil {
+		return fmt.Errorf("wait for a new %s on %s: %w", target, n.Name, err)
+	}
+	return nil
+}
+
 // Signal sends a signal to a process of a node; Everything means every process
 // there but the rig's own init.
 func (l *Lab) Signal(n *Node, target Target, sig syscall.Signal) error {

@@ -50,7 +50,22 @@ func elect(o *Observation) Decision {
 	if why := o.lostRace(); why != "" {
 		return refuse(o, why)
 	}
+	if left := o.awaitMoreWAL(); left > 0 {
+		return o.wait(min(left, settling), ElectionWaitsForMore, o.DCS.Cluster.Status.Optime.String())
+	}
 	return o.then(Claim{}, ElectionWins)
+}
+
+// awaitMoreWAL is how long this node waits for one that holds more WAL. After
+// an orderly end of the last leadership (a whole cluster was stopped) the
+// position it ended at is known, and safe on its disk: a node that has less
+// gives the others one lease time to come back before it leaves that behind.
+func (o *Observation) awaitMoreWAL() time.Duration {
+	st := o.DCS.Cluster.Status
+	if st == nil || st.Beat == nil || !st.Beat.Released || o.wanted() || !o.PG.Row.InRecovery || o.PG.Row.Position >= st.Optime {
+		return 0
+	}
+	return o.Memory.Leaderless.Add(o.Settings.TTL).Sub(o.Now)
 }
 
 // refuse stays out of the race. Without a lock nobody may be writable: a
@@ -212,6 +227,8 @@ func (o *Observation) compare(lag bool, skip string) string {
 		switch {
 		case !p.InRecovery:
 			return mem.Name + " still runs as a primary"
+		case p.Timeline != 0 && p.Timeline < clusterTimeline(c): // it cannot win, however much of the old timeline it has
+			continue
 		case p.Position > mine:
 			return fmt.Sprintf("%s is ahead of my WAL position: %s > %s", mem.Name, p.Position, mine)
 		case p.Position == mine && p.Priority > o.Settings.FailoverPriority && mem.Name != o.Memory.LastLeader:

@@ -26,7 +26,7 @@ func (d *dice) yes() bool { return d.of(2) == 1 }
 
 func pick[T any](d *dice, of ...T) T { return of[d.of(len(of))] }
 
-// any1 builds an observation out of anything: most are impossible, and all of
+// observation builds an observation out of anything: most are impossible, and all of
 // them must have a decision.
 func observation(d *dice) *Observation {
 	o := base()
@@ -109,8 +109,8 @@ func observation(d *dice) *Observation {
 // checkDecision are the rules that hold for every decision whatsoever.
 func checkDecision(t *testing.T, o *Observation) {
 	t.Helper()
-	d := decide(o)
-	if again := decide(o); !reflect.DeepEqual(d, again) {
+	d := Decide(*o)
+	if again := Decide(*o); !reflect.DeepEqual(d, again) {
 		t.Fatalf("two decisions on one observation:\n%+v\n%+v", d, again)
 	}
 	if d.Wait <= 0 || d.Reason <= NoReason || d.Reason >= reasons || d.Text("n1") == "" {

@@ -58,6 +58,7 @@ const (
 	ElectionReclaims
 	ElectionRefused
 	ElectionYields
+	ElectionWaitsForMore
 	TakeBackOwn
 	TakeBackLatched
 	TakeBackFinished
@@ -142,6 +143,7 @@ var reasonTexts = [reasons]string{
 	ElectionReclaims:        "the leader key vanished before my deadline; taking it again",
 	ElectionRefused:         "not taking part in the race: %d",
 	ElectionYields:          "I gave the leadership away; letting others go first",
+	ElectionWaitsForMore:    "waiting for a node that has the WAL up to %d, where the last leader ended in good order",
 	TakeBackOwn:             "the leader key is mine from before; renewing it",
 	TakeBackLatched:         "the leader key is mine, but its deadline has passed; releasing it",
 	TakeBackFinished:        "marking my former leadership as over",

@@ -96,7 +96,7 @@ func (o *Observation) goodCandidate(p Peer, q failoverQuery) bool {
 		return false
 	case q.behind == 0 && o.position().Sub(p.Position) > o.maxLag():
 		return false
-	case o.Settings.CheckTimeline && p.Timeline < clusterTimeline(o.DCS.Cluster):
+	case p.Timeline < clusterTimeline(o.DCS.Cluster) && (o.Settings.CheckTimeline || p.Timeline != 0): // it would refuse
 		return false
 	}
 	return true

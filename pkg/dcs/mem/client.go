@@ -180,7 +180,12 @@ func (c *Client) deliver(n int) {
 	}
 	c.contact = c.srv.now()
 	if !c.watching {
+		// A stale read (E4) is of no lasting harm here: the watch goes on from
+		// its revision, and brings what it lacked at once.
+		frozen := c.srv.frozen
+		c.srv.frozen = nil
 		kvs, rev, id := c.srv.read(c.base)
+		c.srv.frozen = frozen
 		c.view.Reset(kvs, rev, id)
 		c.watching, c.queue = true, nil
 		return

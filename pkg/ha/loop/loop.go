@@ -90,10 +90,13 @@ type Loop struct {
 	seenWall time.Time
 	config   int64 // mod revision of the /config that is in force
 	reread   bool  // the watched view is suspect: read past it
-	stopping bool
-	member   published
-	reason   ha.Reason
-	detail   string
+	// What the last such read showed.
+	readID       uint64
+	readRevision int64
+	stopping     bool
+	member       published
+	reason       ha.Reason
+	detail       string
 }
 
 // New returns a loop that has seen nothing yet.
@@ -189,12 +192,8 @@ func (l *Loop) observe(ctx context.Context) ha.Observation {
 func (l *Loop) look(ctx context.Context) ha.DCS {
 	ctx, cancel := context.WithTimeout(ctx, l.lookTimeout())
 	defer cancel()
-	read := l.DCS.Snapshot
-	if l.reread {
-		read = l.DCS.Read
-	}
 	at := l.Now()
-	c, err := read(ctx)
+	c, err := l.snapshot(ctx)
 	if err != nil {
 		return ha.DCS{Cluster: l.cluster, Granted: l.DCS.TTL(), Error: err.Error()}
 	}
@@ -206,6 +205,22 @@ func (l *Loop) look(ctx context.Context) ha.DCS {
 	}
 	l.DCS.SetTTL(l.Settings().TTL)
 	return ha.DCS{Cluster: c, Fresh: true, Granted: l.DCS.TTL()}
+}
+
+// snapshot takes the watched view, unless it is suspect or has not caught up
+// with what a read past it showed: time does not run backwards for Decide.
+func (l *Loop) snapshot(ctx context.Context) (*dcs.Cluster, error) {
+	if !l.reread {
+		c, err := l.DCS.Snapshot(ctx)
+		if err != nil || c.ID != l.readID || c.Revision >= l.readRevision {
+			return c, err
+		}
+	}
+	c, err := l.DCS.Read(ctx)
+	if err == nil {
+		l.readID, l.readRevision = c.ID, c.Revision
+	}
+	return c, err
 }
 
 func (l *Loop) lookTimeout() time.Duration {

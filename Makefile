@@ -1,0 +1,60 @@
+# The two commands to know: make demo, make test.
+
+GO = $(or $(shell scripts/find-go.sh),go)
+# Debian builds Go with the toolchain switch off; go.mod may name a later one.
+export GOTOOLCHAIN ?= auto
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS = -s -w -X github.com/pgha/pgha/internal/version.stamped=$(VERSION)
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+FUZZTIME ?= 10s
+SIMTIME ?= 60s
+
+.PHONY: all build demo test vet unit e2e lint fuzz sim cross clean
+
+all: build
+
+build:
+	$(BUILD) -o bin/ ./cmd/...
+
+# A cluster of three nodes on this machine, shown act by act.
+demo:
+	@scripts/deps.sh
+	@echo "building the programs (the first time takes some minutes)"
+	@$(MAKE) --no-print-directory build
+	bin/pghactl demo --tour
+
+# Everything; installs what is missing.
+test:
+	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory vet unit e2e
+
+vet:
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./test/...
+
+unit:
+	$(GO) test -race -timeout 20m ./...
+
+# Real clusters; as root in network namespaces, otherwise on loopback.
+e2e: build
+	$(GO) test -tags e2e -count=1 -timeout 20m -v ./test/e2e
+
+lint:
+	golangci-lint run --build-tags e2e ./...
+
+# Every fuzz target for FUZZTIME.
+fuzz:
+	@scripts/fuzz.sh "$(GO)" $(FUZZTIME)
+
+# The simulator over random schedules for SIMTIME.
+sim:
+	$(GO) test -count=1 -timeout 60m -v ./internal/sim -run 'TestSim$$' -sim.duration=$(SIMTIME)
+
+cross:
+	@for arch in amd64 arm64; do \
+		echo "linux/$$arch"; \
+		GOOS=linux GOARCH=$$arch $(BUILD) -o bin/linux-$$arch/ ./cmd/... || exit 1; \
+	done
+
+clean:
+	rm -rf bin

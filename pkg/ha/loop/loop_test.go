@@ -1,0 +1,347 @@
+package loop
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/dcs/mem"
+	"github.com/pgha/pgha/pkg/ha"
+)
+
+func bubble(t *testing.T, f func(t *testing.T, r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, newRig(t)) })
+}
+
+func last(turns []ha.Decision) ha.Reason { return turns[len(turns)-1].Reason }
+
+func TestStepSettles(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		wait, turns := r.step(t)
+		if last(turns) != ha.LeaderNoAction || len(turns) != 3 {
+			t.Fatalf("%d turns, the last: %s", len(turns), last(turns))
+		}
+		if wait <= 0 || wait > 10*time.Second {
+			t.Errorf("waits %v", wait)
+		}
+		lease := r.Memory().Lease
+		if lease.Epoch == 0 || r.leash.status.Armed != lease.Epoch || r.leash.status.Deadline != lease.Deadline {
+			t.Errorf("lease %+v, leash %+v", lease, r.leash.status)
+		}
+		v := r.views[len(r.views)-1]
+		if !v.IsLeader(r.Now()) || v.State != "running" || v.Role != "primary" {
+			t.Errorf("view: leader %v, %s %s", v.IsLeader(r.Now()), v.State, v.Role)
+		}
+		if kv, ok := r.srv.Get(base + "/members/n1"); !ok || kv.LeaseID != r.client.Lease() {
+			t.Error("the member key is not there, or without the lease")
+		}
+		if _, turns = r.step(t); len(turns) != 1 {
+			t.Errorf("a second step makes %d turns", len(turns))
+		}
+	})
+}
+
+// TestLeads: over ten minutes the lease is renewed once a period and the
+// deadline of the leash is always ahead.
+func TestLeads(t *testing.T) {
+	for name, hang := range map[string]bool{"answering server": false, "hung server": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, r *rig) {
+				r.step(t)
+				r.node.hang = hang
+				begun := time.Now()
+				for time.Since(begun) < 10*time.Minute {
+					wait, _ := r.step(t)
+					time.Sleep(wait)
+					if l := r.Memory().Lease; !l.Held(r.Now()) || r.leash.status.Deadline != l.Deadline {
+						t.Fatalf("after %v: lease %+v, leash %+v", time.Since(begun), l, r.leash.status)
+					}
+				}
+				if n := len(r.leash.extends); n < 55 || n > 65 {
+					t.Errorf("%d rounds in ten minutes", n)
+				}
+			})
+		})
+	}
+}
+
+// TestShortLease: the same under the shortest timing, where a hung server
+// costs the most.
+func TestShortLease(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.set.TTL, r.set.LoopWait, r.set.RetryTimeout = 5*time.Second, time.Second, time.Second
+		r.step(t)
+		r.node.hang = true
+		for range 200 {
+			wait, _ := r.step(t)
+			time.Sleep(wait)
+			if l := r.Memory().Lease; !l.Held(r.Now()) {
+				t.Fatalf("lost it: %+v", l)
+			}
+		}
+	})
+}
+
+func TestFailedActionBacksOff(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.standby(t)
+		r.node.facts.Upstream = "n3"
+		r.node.follow = errors.New("cannot write postgresql.conf")
+		begun := time.Now()
+		for time.Since(begun) < time.Minute {
+			wait, turns := r.step(t)
+			if len(turns) > 2 {
+				t.Fatalf("%d turns in one step", len(turns))
+			}
+			time.Sleep(wait)
+		}
+		if r.node.follows == 0 || r.node.follows > 20 {
+			t.Errorf("%d attempts in a minute", r.node.follows)
+		}
+	})
+}
+
+func TestUnarmableLeashGivesUp(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.leash.refuse = errors.New("socket is gone")
+		r.step(t)
+		_, turns := r.step(t)
+		if turns[0].Reason != ha.LeaderUnarmed {
+			t.Errorf("decided: %s", turns[0].Reason)
+		}
+	})
+}
+
+// TestUnknownOutcome: a claim without an answer is looked up past the watch,
+// again and again if need be, and nothing else is done before.
+func TestUnknownOutcome(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.standby(t)
+		r.step(t)
+		r.srv.Delete(base + "/leader")
+		r.put("status", `{"optime":1000}`)
+		r.client.SetAutoDeliver(false) // the watch is of no help
+		r.store.faults[mem.OpClaim] = mem.AnswerLost
+		wait, turns := r.step(t)
+		if last(turns) != ha.ElectionWins || wait > time.Second {
+			t.Fatalf("waits %v after %s", wait, last(turns))
+		}
+		if r.store.counts[mem.OpRead] != 0 {
+			t.Fatal("reads before there was a reason")
+		}
+		r.store.faults[mem.OpRead] = mem.Unavailable
+		if _, turns = r.step(t); last(turns) != ha.OfflineWaiting {
+			t.Fatalf("with the read failing it decides: %s", last(turns))
+		}
+		if _, turns = r.step(t); last(turns) != ha.OfflineWaiting || r.store.counts[mem.OpRead] != 2 {
+			t.Fatalf("a failed read is forgotten: %s after %d reads", last(turns), r.store.counts[mem.OpRead])
+		}
+		r.store.faults = map[mem.Op]mem.Fault{}
+		_, turns = r.step(t)
+		if turns[0].Reason != ha.TakeBackOwn || last(turns) != ha.OperationRuns {
+			t.Errorf("decides %s, ..., %s", turns[0].Reason, last(turns))
+		}
+		if r.store.counts[mem.OpClaim] != 1 {
+			t.Errorf("%d claims", r.store.counts[mem.OpClaim])
+		}
+	})
+}
+
+// TestRoundBudget: no round may take longer than what is left before the stop.
+func TestRoundBudget(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.step(t)
+		r.store.faults[mem.OpKeepAlive] = mem.Unavailable
+		stop := r.Memory().Lease.StopAt()
+		for range 100 {
+			wait, _ := r.step(t)
+			if synctest.Wait(); len(r.worker.actions) > 0 {
+				break
+			}
+			time.Sleep(wait)
+		}
+		if len(r.store.budgets) < 5 {
+			t.Fatalf("%d rounds", len(r.store.budgets))
+		}
+		for i, b := range r.store.budgets {
+			if b > 10*time.Second {
+				t.Errorf("round %d may take %v", i, b)
+			}
+		}
+		if shortest := slices.Min(r.store.budgets); shortest > 2*time.Second {
+			t.Errorf("near the end a round may still take %v", shortest)
+		}
+		if late := r.Now().Sub(stop); late > 1500*time.Millisecond {
+			t.Errorf("gives up %v after the stop instant", late)
+		}
+		if n := len(r.worker.actions); n != 1 {
+			t.Fatalf("%d operations", n)
+		}
+		if s, ok := r.worker.actions[0].(ha.Stop); !ok || s.Mode != ha.StopFast {
+			t.Errorf("does %#v", r.worker.actions[0])
+		}
+	})
+}
+
+func TestMemberKeyRate(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.standby(t)
+		r.node.moving = true
+		r.step(t)
+		before := r.store.counts[mem.OpPutMember]
+		for range 600 { // an event every tenth of a second
+			time.Sleep(100 * time.Millisecond)
+			r.step(t)
+		}
+		if n := r.store.counts[mem.OpPutMember] - before; n < 6 || n > 13 {
+			t.Errorf("%d writes of the member key in a minute, want one per half period", n)
+		}
+		if n := r.store.counts[mem.OpKeepAlive]; n < 6 || n > 13 {
+			t.Errorf("%d keepalives in a minute", n)
+		}
+		before = r.store.counts[mem.OpPutMember]
+		r.node.facts.Row.ReplicationState = ""
+		r.step(t)
+		if r.store.counts[mem.OpPutMember] != before+1 {
+			t.Error("a change of state is not published at once")
+		}
+		r.srv.Revoke(r.client.Lease())
+		before = r.store.counts[mem.OpPutMember]
+		time.Sleep(10 * time.Second)
+		r.step(t)
+		r.step(t)
+		if kv, ok := r.srv.Get(base + "/members/n1"); !ok || kv.LeaseID != r.client.Lease() || r.store.counts[mem.OpPutMember] == before {
+			t.Error("a lost lease does not bring the key back")
+		}
+	})
+}
+
+func TestQuietMember(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.standby(t)
+		r.step(t)
+		before := r.store.counts[mem.OpPutMember]
+		for range 60 {
+			time.Sleep(time.Second)
+			r.step(t)
+		}
+		if n := r.store.counts[mem.OpPutMember] - before; n != 0 {
+			t.Errorf("%d writes of a key that did not change", n)
+		}
+	})
+}
+
+func TestConfigure(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.step(t)
+		r.step(t)
+		if len(r.docs) != 1 || r.docs[0] != `{"ttl":30}` {
+			t.Fatalf("told of %q", r.docs)
+		}
+		r.put("config", `{"ttl":40}`)
+		r.step(t)
+		if len(r.docs) != 2 || r.docs[1] != `{"ttl":40}` {
+			t.Fatalf("told of %q", r.docs)
+		}
+		r.srv.Delete(base + "/config")
+		r.set.Document = []byte(`{"ttl":40}`)
+		r.step(t)
+		if kv, _ := r.srv.Get(base + "/config"); string(kv.Value) != `{"ttl":40}` {
+			t.Errorf("a missing /config is not restored: %q", kv.Value)
+		}
+	})
+}
+
+// TestNewTTL: a longer or shorter ttl moves the keys to a new lease, and the
+// epoch stays.
+func TestNewTTL(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.step(t)
+		epoch, lease := r.Memory().Lease.Epoch, r.client.Lease()
+		r.set.TTL = 60 * time.Second
+		time.Sleep(10 * time.Second)
+		r.step(t)
+		time.Sleep(10 * time.Second)
+		r.step(t)
+		l := r.Memory().Lease
+		if l.Epoch != epoch || r.client.Lease() == lease || l.Timing.TTL != 60*time.Second {
+			t.Errorf("epoch %d lease %d timing %+v", l.Epoch, r.client.Lease(), l.Timing)
+		}
+		r.set.TTL = 10 * time.Second
+		time.Sleep(10 * time.Second)
+		r.step(t)
+		kv, _ := r.srv.Get(base + "/status")
+		st, err := dcs.DecodeStatus(kv.Value)
+		if err != nil || st.Beat.TTL != 60_000 {
+			t.Errorf("while the old deadline binds, the beat announces %+v, %v", st.Beat, err)
+		}
+	})
+}
+
+func TestNobodyAnswers(t *testing.T) { // an empty answer of Peers is no crash
+	bubble(t, func(t *testing.T, r *rig) {
+		r.standby(t)
+		r.step(t)
+		r.srv.Delete(base + "/leader")
+		r.put("status", `{"optime":1000}`)
+		_, turns := r.step(t)
+		if r.peers.asked == 0 {
+			t.Fatal("nobody was asked")
+		}
+		if got := r.Memory().Lease.Epoch; got == 0 {
+			t.Errorf("no lease after %s", last(turns))
+		}
+	})
+}
+
+func TestExit(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.step(t)
+		r.Stop()
+		r.worker.end = make(chan error, 1)
+		r.step(t)
+		r.node.facts.Process, r.node.facts.Known = ha.ProcessDown, false
+		r.node.facts.Control.State = "shut down"
+		r.worker.end <- nil
+		<-r.runner.Done()
+		_, exit := r.Step(t.Context())
+		if exit == nil || exit.Code != 0 {
+			t.Fatalf("exit %+v", exit)
+		}
+		kv, _ := r.srv.Get(base + "/status")
+		st, err := dcs.DecodeStatus(kv.Value)
+		if err != nil || st.Beat == nil || !st.Beat.Released {
+			t.Errorf("status %s", kv.Value)
+		}
+		if _, ok := r.srv.Get(base + "/leader"); ok {
+			t.Error("the leader key is still there")
+		}
+		if kv, _ := r.srv.Get(base + "/members/n1"); !contains(kv.Value, `"state":"stopped"`) {
+			t.Errorf("member key %s", kv.Value)
+		}
+	})
+}
+
+func contains(b []byte, s string) bool {
+	for i := 0; i+len(s) <= len(b); i++ {
+		if string(b[i:i+len(s)]) == s {
+			return true
+		}
+	}
+	return false
+}
+
+func TestTurnsAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.standby(t)
+		r.node.facts.Upstream = "n3" // and Follow never changes that
+		wait, turns := r.step(t)
+		if len(turns) != maxTurns+1 || wait != time.Second {
+			t.Errorf("%d turns, waits %v", len(turns), wait)
+		}
+	})
+}

@@ -1,0 +1,67 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pgha/pgha/internal/lab"
+)
+
+// A data directory of another cluster: the agent refuses it, in words, and
+// leaves it as it is.
+func TestForeignDataDirectory(t *testing.T) {
+	r := begin(t)
+	victim := r.Nodes[0]
+	if victim == r.leader {
+		victim = r.Nodes[1]
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, settle)
+	defer cancel()
+	_, err := r.StopAgent(ctx, victim)
+	r.must(err)
+	own := victim.DataDir + ".own"
+	r.must(os.Rename(victim.DataDir, own))
+	_, err = r.AsServer(ctx, victim, filepath.Join(r.Options().PGBin, "initdb"), "-N", "-D", victim.DataDir)
+	r.must(err)
+	identity := r.controlData(ctx, victim)
+
+	_, offset := r.AgentLog(victim, 0)
+	r.must(r.StartAgent(victim))
+	status, err := r.WaitAgentEnd(ctx, victim)
+	r.must(err)
+	log, _ := r.AgentLog(victim, offset)
+	if status != "exit status 1" {
+		t.Errorf("agent ended with %q, want exit status 1", status)
+	}
+	if !strings.Contains(strings.ToLower(log), "system id") {
+		t.Errorf("agent does not say why it refuses:\n%s", log)
+	}
+	if now := r.controlData(ctx, victim); now != identity {
+		t.Errorf("foreign data directory was changed:\n%s\nnow\n%s", identity, now)
+	}
+	t.Logf("agent said: %s", lastLine(log))
+
+	r.must(os.RemoveAll(victim.DataDir))
+	r.must(os.Rename(own, victim.DataDir))
+	r.must(r.StartAgent(victim))
+	r.streaming(lab.Boottime())
+	r.sameLeader()
+	r.finish(none)
+}
+
+func (r *row) controlData(ctx context.Context, n *lab.Node) string {
+	r.Helper()
+	out, err := r.AsServer(ctx, n, filepath.Join(r.Options().PGBin, "pg_controldata"), n.DataDir)
+	r.must(err)
+	return out
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}

@@ -1,0 +1,335 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/internal/lab"
+)
+
+// Timings of the cluster under test: the chaos profile of the safety design.
+const (
+	ttl          = 8 * time.Second
+	loopWait     = 1 * time.Second
+	retryTimeout = 2 * time.Second
+
+	// failover bounds the wait for a new leader after the loss of one: the
+	// lease, and plenty for a slow machine.
+	failover = ttl + 20*time.Second
+	settle   = 60 * time.Second
+
+	writerPeriod = 2 * time.Millisecond
+	proberPeriod = 10 * time.Millisecond
+	rolePeriod   = 20 * time.Millisecond
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == lab.InitArg {
+		if err := lab.RunInit(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	code := m.Run()
+	if err := tearDown(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// cluster is the one cluster all rows share.
+var cluster struct {
+	sync.Mutex
+	lab    *lab.Lab
+	broken bool // a row failed: build a new one
+	built  int
+}
+
+func tearDown() error {
+	if cluster.lab == nil {
+		return nil
+	}
+	dir := cluster.lab.Options().Dir
+	err := cluster.lab.Close()
+	cluster.lab = nil
+	if cluster.broken || os.Getenv("PGHA_E2E_KEEP") != "" {
+		fmt.Fprintln(os.Stderr, "logs stay in", dir)
+		return err
+	}
+	return errors.Join(err, os.RemoveAll(dir))
+}
+
+// sharedLab gives the running cluster, built if needed.
+func sharedLab(t *testing.T) *lab.Lab {
+	t.Helper()
+	cluster.Lock()
+	defer cluster.Unlock()
+	if cluster.lab != nil && !cluster.broken {
+		return cluster.lab
+	}
+	if err := tearDown(); err != nil {
+		t.Fatal(err)
+	}
+	cluster.broken = true // until it stands
+	l := newLab(t)
+	cluster.lab = l
+	boot(t, l)
+	cluster.broken = false
+	return l
+}
+
+func newLab(t *testing.T) *lab.Lab {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pgha-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bin := os.Getenv("PGHA_BIN")
+	if bin == "" {
+		bin = filepath.Join("..", "..", "bin")
+	}
+	if bin, err = filepath.Abs(bin); err != nil {
+		t.Fatal(err)
+	}
+	opts := lab.Options{
+		Dir: dir, Etcd: 3, BasePort: 25200, BinDir: bin,
+		TTL: ttl, LoopWait: loopWait, RetryTimeout: retryTimeout,
+	}
+	if os.Geteuid() == 0 && os.Getenv("PGHA_E2E_LOOPBACK") == "" {
+		opts.Network = lab.Namespaces
+	}
+	l, err := lab.New(opts)
+	if err != nil && opts.Network == lab.Namespaces && strings.Contains(err.Error(), "network namespace") {
+		t.Logf("no network namespaces here (%v): using loopback", err)
+		opts.Network = lab.Loopback
+		l, err = lab.New(opts)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// boot starts three empty nodes together and reports how long it took.
+func boot(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), settle)
+	defer cancel()
+	fail := func(err error) {
+		if err != nil {
+			logs(t, l)
+			t.Fatal(err)
+		}
+	}
+	fail(l.StartEtcd(ctx))
+	began := lab.Boottime()
+	for _, n := range l.Nodes {
+		fail(l.StartAgent(n))
+	}
+	leader, err := l.WaitLeader(ctx, nil)
+	fail(err)
+	first := lab.Boottime() - began
+	_, err = l.WaitStreaming(ctx)
+	fail(err)
+	t.Logf("three nodes started together: first leader (%s) after %d ms, all streaming after %d ms",
+		leader.Name, first.Milliseconds(), (lab.Boottime() - began).Milliseconds())
+}
+
+func logs(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	var b strings.Builder
+	l.DumpLogs(&b, 40)
+	t.Log("\n" + b.String())
+}
+
+// row is one fault on the shared cluster, under load.
+type row struct {
+	*testing.T
+	*lab.Lab
+	ctx    context.Context
+	load   *lab.Load
+	roles  *lab.Roles
+	leader *lab.Node // when the row began
+	began  time.Duration
+}
+
+// begin waits for a healthy cluster and puts it under load.
+func begin(t *testing.T) *row {
+	t.Helper()
+	l := sharedLab(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
+	r := &row{T: t, Lab: l, ctx: ctx}
+	t.Cleanup(r.afterwards)
+	wait, stop := context.WithTimeout(ctx, settle)
+	defer stop()
+	_, err := l.WaitStreaming(wait)
+	r.must(err)
+	r.leader, err = l.WaitLeader(wait, nil)
+	r.must(err)
+	r.must(l.PrepareLoad(ctx, r.leader))
+	r.load = l.NewLoad()
+	r.load.Writer(ctx, writerPeriod)
+	r.load.Probers(ctx, proberPeriod)
+	r.roles = l.WatchRoles(ctx, rolePeriod)
+	r.acked(lab.Boottime())
+	r.began = lab.Boottime()
+	return r
+}
+
+// afterwards stops the load; a failed row shows the logs and has the cluster
+// rebuilt.
+func (r *row) afterwards() {
+	if r.load != nil {
+		r.load.Stop()
+	}
+	if r.roles != nil {
+		r.roles.Stop()
+	}
+	if r.Failed() {
+		logs(r.T, r.Lab)
+		cluster.broken = true
+	}
+}
+
+func (r *row) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+// acked waits for an acknowledged write that was invoked after an instant.
+func (r *row) acked(after time.Duration) lab.Op {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, failover)
+	defer cancel()
+	op, err := r.load.WaitAck(ctx, after)
+	r.must(err)
+	return op
+}
+
+// newLeader waits for a primary other than the one given.
+func (r *row) newLeader(old *lab.Node) *lab.Node {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, failover)
+	defer cancel()
+	n, err := r.WaitLeader(ctx, lab.Except(old))
+	r.must(err)
+	return n
+}
+
+// gap is the longest time without an acknowledged write of anybody since an
+// instant. It waits for writes to go on first.
+func (r *row) gap(since time.Duration) time.Duration {
+	r.Helper()
+	r.acked(lab.Boottime())
+	gap, _ := lab.LongestGap(r.load.History(), since, lab.Boottime())
+	return gap
+}
+
+// streaming waits until the nodes given (default: all) stream, and tells how
+// long after an instant that was.
+func (r *row) streaming(since time.Duration, nodes ...*lab.Node) time.Duration {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, settle)
+	defer cancel()
+	_, err := r.WaitStreaming(ctx, nodes...)
+	r.must(err)
+	return lab.Boottime() - since
+}
+
+// Loss is what asynchronous replication promises for a row.
+type loss int
+
+const (
+	none    loss = iota // the server itself survived, or stopped in order
+	bounded             // at most maximum_lag_on_failover, and what was written since it was last compared
+)
+
+// finish waits until all members stream and checks what every row promises.
+func (r *row) finish(allowed loss) {
+	r.Helper()
+	r.streaming(0)
+	ctx, cancel := context.WithTimeout(r.ctx, settle)
+	defer cancel()
+	leader, err := r.WaitLeader(ctx, nil)
+	r.must(err)
+	r.load.Stop()
+	history := r.load.History()
+	audit, err := r.Audit(ctx, history, leader)
+	r.must(err)
+	roles := r.roles.Stop()
+	r.Logf("acknowledged %d rows, missing %d (at least %d bytes of WAL)", audit.Acked, audit.Lost(), audit.LostBytes)
+	for _, v := range lab.DualPrimaries(history) {
+		r.Errorf("two primaries: %s", v)
+	}
+	for _, v := range lab.DualRoles(roles) {
+		r.Errorf("two primaries: %s", v)
+	}
+	if allowed == none && audit.Lost() > 0 {
+		r.Errorf("acknowledged rows missing, and none may be: %v", audit.Missing)
+	}
+	if limit := r.Options().MaximumLag; audit.LostBytes > uint64(limit) {
+		r.Errorf("lost %d bytes of acknowledged WAL, more than maximum_lag_on_failover (%d)", audit.LostBytes, limit)
+	}
+	if len(roles) == 0 || audit.Acked == 0 {
+		r.Errorf("the row proves nothing: %d role answers, %d acknowledged rows", len(roles), audit.Acked)
+	}
+}
+
+// eventually waits for something to become true.
+func (r *row) eventually(what string, done func() bool) {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, settle)
+	defer cancel()
+	if err := lab.Poll(ctx, done); err != nil {
+		r.Fatalf("wait for %s: %v", what, err)
+	}
+}
+
+// sameLeader checks that nobody else was elected.
+func (r *row) sameLeader() {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, failover)
+	defer cancel()
+	n, err := r.WaitLeader(ctx, nil)
+	r.must(err)
+	if n != r.leader {
+		r.Errorf("leader changed from %s to %s without need", r.leader.Name, n.Name)
+	}
+	seen := map[string]bool{}
+	for _, op := range r.load.History() {
+		if op.Outcome == lab.OK {
+			seen[fmt.Sprintf("%s timeline %d", op.Node, op.Timeline)] = true
+		}
+	}
+	if len(seen) > 1 {
+		r.Errorf("writes went to several primaries: %v", seen)
+	}
+}
+
+// lastAck gives the last acknowledged write of a node.
+func (r *row) lastAck(n *lab.Node) time.Duration {
+	var last time.Duration
+	for _, op := range r.load.History() {
+		if op.Outcome == lab.OK && op.Node == n.Name {
+			last = max(last, op.Return)
+		}
+	}
+	return last
+}
