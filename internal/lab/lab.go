@@ -79,6 +79,9 @@ func (l *Lab) prepare() error {
 		return err
 	}
 	l.plan()
+	if err := l.checkPorts(); err != nil {
+		return err
+	}
 	if l.opts.Network == Namespaces {
 		addrs := map[string]string{}
 		for _, h := range l.hosts() {
@@ -183,6 +186,31 @@ func (l *Lab) plan() {
 			peer:   join(h.addr, l.port(2380, 100+10*i+1)),
 		})
 	}
+}
+
+// checkPorts makes sure that nobody else has the ports of a loopback lab:
+// another one would be taken for this one.
+func (l *Lab) checkPorts() error {
+	if l.opts.Network == Namespaces {
+		return nil
+	}
+	var addrs []string
+	for _, n := range l.Nodes {
+		addrs = append(addrs, n.Addr, n.REST)
+	}
+	for _, m := range l.etcd {
+		addrs = append(addrs, m.client, m.peer)
+	}
+	for _, addr := range addrs {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			return fmt.Errorf("use ports %d to %d: %w; is another demo running? Choose others", l.opts.BasePort, l.opts.BasePort+199, err)
+		}
+		if err := ln.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *Lab) newHost(name string, number int) *host {

@@ -2,6 +2,7 @@ package leash
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -176,7 +177,7 @@ func (l *leash) answer(c *conn, id uint64, err error) {
 }
 
 func asRefusal(err error) *Refusal {
-	if r, ok := err.(*Refusal); ok { // Step and do never wrap one
+	if r := (*Refusal)(nil); errors.As(err, &r) {
 		return r
 	}
 	return refuse(CodeSystem, "%v", err)

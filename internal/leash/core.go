@@ -380,7 +380,7 @@ func forward(s State, in Signal) (State, []Action, error) {
 	}
 	switch in.Sig {
 	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGCONT:
-		return s, []Action{SendSignal{in.Sig}}, nil
+		return s, []Action{SendSignal(in)}, nil
 	}
 	return s, nil, refuse(CodeInvalid, "signal refused: %v is not for a postmaster", in.Sig)
 }

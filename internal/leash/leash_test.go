@@ -2,6 +2,7 @@ package leash
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -81,7 +82,7 @@ func (r *rig) afterDeadline(epoch int64) {
 		r.Errorf("status %+v, want epoch %d latched and no server", st, epoch)
 	}
 	r.refused(r.agent.Arm(r.ctx, epoch, in(time.Second)), CodeLatched)
-	if err := r.agent.Extend(epoch, in(time.Second)); err != ErrLatched {
+	if err := r.agent.Extend(epoch, in(time.Second)); !errors.Is(err, ErrLatched) {
 		r.Errorf("extend: %v, want ErrLatched", err)
 	}
 	if !exists(r.standbySignal()) {
@@ -106,7 +107,7 @@ func TestExtend(t *testing.T) {
 	if !r.alive(r.pid) {
 		t.Fatal("the server died although its deadline was extended")
 	}
-	if err := r.agent.Extend(1, in(time.Second)); err != ErrNotArmed {
+	if err := r.agent.Extend(1, in(time.Second)); !errors.Is(err, ErrNotArmed) {
 		t.Errorf("extend of another epoch: %v", err)
 	}
 	if err := r.agent.Extend(2, in(testLmax+time.Second)); err != ErrDeadline {
@@ -438,7 +439,7 @@ func TestOneLeash(t *testing.T) {
 	}
 	r.must(other.Close())
 	out, err := exec.Command(r.options.Binary, "-run-dir", r.run, "-foreground").CombinedOutput()
-	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != exitLocked {
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != exitLocked {
 		t.Errorf("second leash: %v: %s", err, out)
 	}
 	r.signal(first.PID, syscall.SIGHUP)

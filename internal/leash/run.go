@@ -244,7 +244,7 @@ func (l *leash) perform(a Action) {
 		if l.srv == nil {
 			return
 		}
-		if err := l.srv.signal(a.Sig); err != nil && err != unix.ESRCH {
+		if err := l.srv.signal(a.Sig); err != nil && !errors.Is(err, unix.ESRCH) {
 			l.log.printf("signal %v to postmaster %d: %v", a.Sig, l.srv.pid, err)
 		}
 	case BeginSweep:

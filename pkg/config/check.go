@@ -17,6 +17,9 @@ type checker struct {
 // checkLocal judges the whole tree of patroni.yml.
 func checkLocal(root *node) []Problem {
 	c := &checker{spec: localSpec(), methods: map[string]bool{}}
+	if legacyLayout(root) {
+		c.spec = localSpec(mount("postgresql", legacyPGRows()))
+	}
 	for _, at := range [][]string{{"postgresql"}, {"bootstrap", "dcs", "postgresql"}, {"bootstrap", "dcs", "standby_cluster"}} {
 		c.collectMethods(root.get(at...))
 	}

@@ -102,11 +102,16 @@ func TestControlledGUCs(t *testing.T) {
 }
 
 func TestLegacyAuthentication(t *testing.T) {
-	l, _ := mustParse(t, `postgresql:
+	l, problems := mustParse(t, `postgresql:
   name: old
   replication: {username: r, password: p}
   pg_rewind: {username: w}
 `)
+	for _, p := range problems {
+		if strings.HasPrefix(p.Path, "postgresql") {
+			t.Errorf("found fault with what Patroni accepts: %s", p)
+		}
+	}
 	p := EffectiveOf(l, nil).Postgres
 	if l.Name != "old" || p.Replication.Username != "r" || p.Superuser.Username != "w" || !p.UsePgRewind {
 		t.Errorf("%+v", p)

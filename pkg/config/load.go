@@ -177,16 +177,20 @@ func dedupe(ps []Problem) []Problem {
 	return out
 }
 
+// legacyLayout tells whether the file is of the layout before
+// postgresql.authentication.
+func legacyLayout(root *node) bool {
+	pg := root.get("postgresql")
+	return pg.isMap() && pg.get("authentication").isNull() && (pg.get("replication").isMap() || pg.get("superuser").isMap())
+}
+
 // normalizeLegacy moves the layout before postgresql.authentication to today's
 // place (wire contract §1.1).
 func normalizeLegacy(root *node) {
+	if !legacyLayout(root) {
+		return
+	}
 	pg := root.get("postgresql")
-	if !pg.isMap() {
-		return
-	}
-	if !pg.get("authentication").isNull() {
-		return
-	}
 	auth := newMap()
 	for _, role := range []string{"replication", "superuser"} {
 		if n := pg.get(role); n.isMap() {

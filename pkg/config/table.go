@@ -289,12 +289,12 @@ func dynamicRows() []row {
 // dynamicSpec is the schema of /config.
 func dynamicSpec() *spec { return buildSpec(dynamicRows()) }
 
-// localSpec is the schema of patroni.yml.
-func localSpec() *spec {
-	s := buildSpec(rootRows(), mount("log", logRows()), mount("restapi", restapiRows()), mount("ctl", ctlRows()),
+// localSpec is the schema of patroni.yml, with extra rows after its own.
+func localSpec(extra ...[]row) *spec {
+	s := buildSpec(append([][]row{rootRows(), mount("log", logRows()), mount("restapi", restapiRows()), mount("ctl", ctlRows()),
 		mount("etcd", etcdRows()), mount("etcd3", etcdRows()), mount("bootstrap", bootstrapRows()),
 		mount("bootstrap.dcs", dynamicRows()), mount("postgresql", postgresqlRows()), mount("tags", tagRows()),
-		mount("watchdog", watchdogRows()), mount("pgha", pghaRows()))
+		mount("watchdog", watchdogRows()), mount("pgha", pghaRows())}, extra...)...)
 	s.kids["tags"].open = true
 	slots := s.kids["postgresql"].kids["use_slots"]
 	slots.st, slots.sev, slots.note = ignored, Warning, onlyDynamic

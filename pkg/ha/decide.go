@@ -138,6 +138,9 @@ func (o *Observation) noteOutcome() {
 			m.Lease.Attempt = last.Sent
 		}
 	case Release:
+		if last.Result == ResultUnknown {
+			m.Releasing = a.Epoch
+		}
 		if last.Result == ResultOK || last.Result == ResultConflict {
 			m.Lease, m.Demoting = Lease{}, false
 			m.YieldUntil = o.Now.Add(yield)
@@ -149,6 +152,7 @@ func (o *Observation) noteOutcome() {
 		}
 	case MoveAside:
 		m.Bootstrap = BootstrapFailed
+	default: // the others show in the next observation
 	}
 }
 

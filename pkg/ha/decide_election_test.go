@@ -96,7 +96,7 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 		{name: "2.1.4 running primary on the newest timeline", change: func(o *Observation) { leaderless(o); o.PG.Row.InRecovery = false }, action: Claim{}, reason: ElectionWins},
 		{name: "2.1.6 nofailover", change: func(o *Observation) { leaderless(o); o.Settings.NoFailover = true }, reason: ElectionRefused},
 		{name: "2.1.6 before 2.4: nofailover, although named", change: func(o *Observation) { leaderless(o); o.Settings.NoFailover = true; failover(o, "", "n1") }, reason: ElectionRefused},
-		{name: "2.1.8 no leash, no leader", change: func(o *Observation) { leaderless(o); o.Leash = Leash{} }, reason: ElectionRefused},
+		{name: "2.1.8 a leash that is away is started when it is armed", change: func(o *Observation) { leaderless(o); o.Leash = Leash{} }, action: Claim{}, reason: ElectionWins},
 		{name: "2.2.1 lag limit", change: func(o *Observation) { leaderless(o); o.DCS.Cluster.Status.Optime = 1000 + 1<<20 + 1 }, reason: ElectionRefused},
 		{name: "2.2.1 lag limit, just within", change: func(o *Observation) { leaderless(o); o.DCS.Cluster.Status.Optime = 1000 + 1<<20 }, action: Claim{}, reason: ElectionWins},
 		{name: "2.2.1 lag limit below zero is zero", change: func(o *Observation) {
@@ -151,6 +151,12 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 			o.DCS.Cluster.History = &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 1}}}
 		}, reason: ElectionRefused},
 		{name: "2.4 candidate is another, and it is well", change: func(o *Observation) { leaderless(o); failover(o, "n2", "n3") }, reason: ElectionRefused},
+		{name: "2.4/S2 candidate is another, and its timeline is old: it will not claim", change: func(o *Observation) {
+			leaderless(o)
+			failover(o, "n2", "n3")
+			o.PG.Row.Timeline = 2
+			o.DCS.Cluster.History = &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 1}}}
+		}, action: Claim{}, reason: ElectionWins},
 		{name: "2.4 candidate is another, and it is not", change: func(o *Observation) {
 			leaderless(o)
 			failover(o, "n2", "n3")

@@ -35,6 +35,12 @@ func TestServerDown(t *testing.T) { // G4, R1-R11, S11, 5.x
 			ended(o, OpStop, "")
 			o.Op.ShutdownLSN = 4242
 		}, action: Release{}, reason: HandOverStops, check: wants(Release{Epoch: myEpoch, Clean: true, Optime: 4242})},
+		{name: "1.21 a release that may arrive yet: nothing but releasing again", change: func(o *Observation) {
+			dead(o)
+			did(o, Release{Epoch: myEpoch, Clean: true}, ResultUnknown)
+		}, action: Release{}, reason: HandOverStops},
+		{name: "1.21 also for a standby with the lock", change: func(o *Observation) { standbyLeaderToBe(o); o.Memory.Releasing = myEpoch }, action: Release{}, reason: HandOverStops},
+		{name: "1.21 also when the lease lapsed meanwhile", change: func(o *Observation) { dead(o); lost(o); o.Memory.Releasing = myEpoch }, action: Release{}, reason: HandOverStops},
 		{name: "1.21 released: others go first", change: func(o *Observation) {
 			leaderless(o)
 			down(o, "shut down")

@@ -93,6 +93,11 @@ func (o *Observation) mayWrite() bool {
 	return o.Memory.Primary
 }
 
+// readOnly tells whether the server is known to accept no writes.
+func (o *Observation) readOnly() bool {
+	return o.PG.Process == ProcessDown || o.PG.Known && o.PG.Row.InRecovery
+}
+
 // unfit is the gate of ha-behaviour 2.1: why this node may not race at all.
 func (o *Observation) unfit() string {
 	c := o.DCS.Cluster
@@ -107,8 +112,6 @@ func (o *Observation) unfit() string {
 		return ""
 	case o.Settings.NoFailover: // 2.1.6, before 2.1.7
 		return "nofailover is set"
-	case !o.Settings.LeashOff && !o.Leash.Attached: // 2.1.8
-		return "the leash does not answer"
 	}
 	return ""
 }
@@ -193,7 +196,7 @@ func (o *Observation) lostRace() string {
 	case o.wanted():
 		return ""
 	case pending && f.Candidate != "":
-		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && o.DCS.Cluster.Member(f.Candidate) != nil {
+		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && !o.leftBehind(p) && o.DCS.Cluster.Member(f.Candidate) != nil {
 			return "leaving it to the requested candidate " + f.Candidate
 		}
 		lag = false
@@ -214,6 +217,12 @@ func (o *Observation) lostRace() string {
 	return o.compare(lag, skip)
 }
 
+// leftBehind: a standby of a timeline that the cluster has left refuses to race
+// (S2), whoever named it.
+func (o *Observation) leftBehind(p Peer) bool {
+	return p.Timeline != 0 && p.Timeline < clusterTimeline(o.DCS.Cluster)
+}
+
 func (o *Observation) compare(lag bool, skip string) string {
 	c, mine := o.DCS.Cluster, o.PG.Row.Position
 	if lag && c.Status != nil && c.Status.Optime.Sub(mine) > o.maxLag() {
@@ -227,7 +236,7 @@ func (o *Observation) compare(lag bool, skip string) string {
 		switch {
 		case !p.InRecovery:
 			return mem.Name + " still runs as a primary"
-		case p.Timeline != 0 && p.Timeline < clusterTimeline(c): // it cannot win, however much of the old timeline it has
+		case o.leftBehind(p): // it cannot win, however much of the old timeline it has
 			continue
 		case p.Position > mine:
 			return fmt.Sprintf("%s is ahead of my WAL position: %s > %s", mem.Name, p.Position, mine)

@@ -100,6 +100,7 @@ func observation(d *dice) *Observation {
 	}
 	m.Bootstrap, m.Rewind = BootstrapStep(max(0, d.of(15)-10)), RewindState(d.of(5))
 	m.Demoting, m.Offline, m.Recovered, m.Primary, m.WasPaused = d.of(4) == 1, d.of(4) == 1, d.yes(), d.yes(), d.of(6) == 1
+	m.Releasing = pick[int64](d, 0, 0, myEpoch)
 	m.FailedTries, m.OpSeen = d.of(3), int64(d.of(3))
 	m.YieldUntil, m.FailedOp, m.FailedStart = plus(time.Duration(d.of(9)-6)*sec), plus(time.Duration(d.of(9)-8)*sec), plus(time.Duration(d.of(9)-8)*sec)
 	o.Stopping = d.of(10) == 1
@@ -138,6 +139,9 @@ func checkDecision(t *testing.T, o *Observation) {
 			}
 			return
 		}
+		if m.Releasing == l.Epoch {
+			t.Fatal("promotes in an epoch that is being released")
+		}
 		if !l.Held(o.Now) || l.StopAt().Sub(o.Now) < promotionBudget(l.Timing) || !armed {
 			t.Fatalf("promotes with lease %+v, leash %+v at %v", l, o.Leash, o.Now)
 		}
@@ -147,6 +151,9 @@ func checkDecision(t *testing.T, o *Observation) {
 	case Start: // S9
 		if o.PG.DataDir != DataDirPresent || o.PG.Process != ProcessDown || o.Settings.Pause {
 			t.Fatalf("starts %+v", o.PG)
+		}
+		if a.Primary && m.Releasing == l.Epoch {
+			t.Fatal("starts as a primary in an epoch that is being released")
 		}
 		if a.Primary && (!l.Held(o.Now) || !armed || o.PG.StandbySignal || m.Demoting) {
 			t.Fatalf("starts as a primary with lease %+v, leash %+v", l, o.Leash)
@@ -195,7 +202,7 @@ func FuzzDecide(f *testing.F) {
 func TestDecideAnything(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	data := make([]byte, 128)
-	n := 60000
+	n := 20000
 	if testing.Short() {
 		n = 5000
 	}

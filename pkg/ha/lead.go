@@ -21,6 +21,8 @@ func takeBack(o *Observation) Decision {
 	spent := !o.Settings.LeashOff && o.Leash.Highest >= l.Epoch && o.Leash.Armed != l.Epoch
 	_, tried := o.Last.Action.(TakeBack)
 	switch {
+	case o.Memory.Releasing == l.Epoch && o.readOnly():
+		return o.then(o.releaseKey(true), HandOverStops)
 	case !spent && tried && o.mayWrite() && o.lastCall(l.Epoch):
 		o.Memory.armRewind()
 		return o.begin(Stop{Mode: StopFast, Escalate: o.Memory.stopBudget(o) / 2}, DemoteNoLock, "my leadership could not be renewed in time")
@@ -46,6 +48,8 @@ func lead(o *Observation) Decision {
 		m.Demoting = false
 	}
 	switch {
+	case m.Releasing == m.Lease.Epoch && o.readOnly():
+		return o.then(o.releaseKey(true), HandOverStops)
 	case !o.armed() && o.armFailed():
 		return giveUpUnarmed(o)
 	case !o.armed():

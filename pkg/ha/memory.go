@@ -36,6 +36,9 @@ type Memory struct {
 	// Demoting: the server is being stopped to hand the leadership over; it is
 	// not to be restarted as primary.
 	Demoting bool
+	// Releasing is the epoch of a release that was sent and not answered: it may
+	// arrive yet, so the server must not become writable in that epoch.
+	Releasing int64
 	// Offline: it was stopped because etcd could not be reached.
 	Offline bool
 	// YieldUntil: after a hand-over somebody else has the first turn.

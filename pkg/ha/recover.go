@@ -20,7 +20,7 @@ func recoverServer(o *Observation) Decision {
 // recoverLeader: rows R1, R2, R7 and the post-recovery check (S11).
 func recoverLeader(o *Observation) Decision {
 	m := &o.Memory
-	if m.Demoting {
+	if m.Demoting || m.Releasing == m.Lease.Epoch {
 		return o.then(o.release(), HandOverStops)
 	}
 	if m.CrashedPrimary == 0 {

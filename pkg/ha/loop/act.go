@@ -114,7 +114,7 @@ func (l *Loop) round(ctx context.Context, o *ha.Observation, a ha.Action, lease 
 	defer cancel()
 	err := l.DCS.Renew(ctx, dcs.Renewal{Name: l.Me.Name, Epoch: lease.Epoch, Status: st.Encode()})
 	out := l.outcome(ha.Outcome{Action: a, Sent: sent, Beat: st.Beat.Beat, Timing: t}, err)
-	if err == nil && o.Leash.Armed == lease.Epoch {
+	if err == nil && o.Leash.Armed == lease.Epoch && !o.Leash.Suspended {
 		l.Leash.Extend(lease.Epoch, lease.Extended(sent, t, st.Beat.Beat).Deadline)
 	}
 	return out
