@@ -1,0 +1,259 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// ghost knows the truth and checks it after every event.
+type ghost struct {
+	w    *world
+	cut  map[string]bool // nodes that cannot reach etcd
+	down bool            // etcd as a whole
+
+	newest   *node // the node whose server was made writable last
+	first    *node // who made the cluster
+	numbers  map[wal.Timeline]*branch
+	reused   map[wal.Timeline]bool
+	rounds   map[string]round // by node
+	leader   int64            // epoch of /leader, 0: absent
+	lastSeen int64            // last epoch that was not 0
+	since    int64            // of the last new leadership
+	healed   int64
+	changes  int // leaderships after healing
+}
+
+// round is the newest beat of a node that etcd has.
+type round struct {
+	epoch   int64
+	sent    ha.Instant
+	ttl     time.Duration // as announced to everybody
+	law     ha.Instant    // the deadline that may be acted on
+	pending []ha.Instant  // sends whose answer is not there yet
+}
+
+func (g *ghost) init() {
+	g.cut, g.numbers, g.reused, g.rounds = map[string]bool{}, map[wal.Timeline]*branch{}, map[wal.Timeline]bool{}, map[string]round{}
+}
+
+// beat: a claim or round of n got through to etcd.
+func (g *ghost) beat(n *node, epoch int64, sent ha.Instant, status []byte) {
+	st, err := dcs.DecodeStatus(status)
+	if err != nil || st.Beat == nil {
+		g.w.fail("S7", "%s writes a status without a beat: %s", n.name, status)
+		return
+	}
+	r := g.rounds[n.name]
+	if r.epoch != epoch {
+		r = round{epoch: epoch, law: r.law}
+	}
+	r.sent, r.ttl = sent, time.Duration(st.Beat.TTL)*time.Millisecond
+	g.rounds[n.name] = r
+}
+
+// answered: and n knows of it.
+func (g *ghost) answered(n *node, epoch int64, sent ha.Instant) {
+	r := g.rounds[n.name]
+	if r.epoch == epoch {
+		r.law = max(r.law, sent.Add(budgetOf(r.ttl)))
+		g.rounds[n.name] = r
+	}
+}
+
+// arm (S7): a deadline handed to the leash must follow from the send of a
+// round that succeeded, and the newest beat must make everybody outwait it.
+func (g *ghost) arm(n *node, epoch int64, deadline ha.Instant) {
+	r := g.rounds[n.name]
+	switch {
+	case r.epoch != epoch:
+		g.w.fail("S7", "%s arms epoch %d, but its last round in etcd was of %d", n.name, epoch, r.epoch)
+	case deadline > r.law:
+		g.w.fail("S7", "%s arms a deadline %v beyond the law", n.name, deadline.Sub(r.law))
+	case deadline > r.sent.Add(budgetOf(r.ttl)):
+		g.w.fail("S7", "%s arms a deadline %v beyond what its newest beat announces (%v)", n.name, deadline.Sub(r.sent.Add(budgetOf(r.ttl))), r.ttl)
+	}
+}
+
+// start (S9): which directories a server is started on.
+func (g *ghost) start(n *node, primary bool) {
+	if n.server.dir != ha.DataDirPresent {
+		g.w.fail("S9", "%s starts its server on a directory in state %d", n.name, n.server.dir)
+	}
+	if primary && n.leash.armed == 0 {
+		g.w.trace(n, "refused: primary start without an armed leash")
+	}
+}
+
+// promote (S6): what must be true when recovery is ended.
+func (g *ghost) promote(n *node) {
+	l := &n.leash
+	if l.armed == 0 || l.deadline <= n.clock() || n.server.dir != ha.DataDirPresent || l.armed < g.lastSeen {
+		g.w.fail("S6", "%s promotes with leash %+v, newest epoch %d", n.name, l.Status(), g.lastSeen)
+	}
+}
+
+// wipe (S9): the last copy is never deleted, and none without a leader to copy.
+func (g *ghost) wipe(n *node) {
+	if n.server.dir != ha.DataDirPresent {
+		return
+	}
+	for _, other := range g.w.nodes {
+		if other != n && other.server.dir == ha.DataDirPresent && other.server.br != nil {
+			return
+		}
+	}
+	g.w.fail("S9", "%s wipes the last copy", n.name)
+}
+
+// rewind (S13): the source has finished its checkpoint.
+func (g *ghost) rewind(n *node, from *server) {
+	if from.point != from.br.number {
+		g.w.fail("S13", "%s rewinds from %s, whose last checkpoint is on timeline %d, not %d", n.name, from.n.name, from.point, from.br.number)
+	}
+	if n.server.proc != ha.ProcessDown {
+		g.w.fail("S13", "%s rewinds a running server", n.name)
+	}
+}
+
+// put (S10): writes in leader role are guarded by the epoch.
+func (g *ghost) put(n *node, w dcs.Write) {
+	switch w.Key {
+	case dcs.KeyHistory, dcs.KeyStatus, dcs.KeySync, dcs.KeyFailsafe:
+		if w.Epoch == 0 && !w.NoLeader {
+			g.w.fail("S10", "%s writes %s without its epoch", n.name, w.Key)
+		}
+	}
+}
+
+// bootstrap (S15): one cluster.
+func (g *ghost) bootstrap(n *node, b *branch) {
+	if g.first != nil {
+		g.w.fail("S15", "%s makes a cluster, %s did already", n.name, g.first.name)
+	}
+	g.first = n
+	g.numbers[b.number] = b
+}
+
+// newTimeline (S2): no number twice. Patroni's way to promote has a hole here:
+// until the new primary has written /history, nobody who did not stream from it
+// can know its number. Such a case is counted, not reported, unless Strict.
+func (g *ghost) newTimeline(n *node, b *branch) {
+	if old := g.numbers[b.number]; old != nil && old != b {
+		known := wal.Timeline(1)
+		if kv, ok := g.w.srv.Get(base + "/history"); ok {
+			if h, err := dcs.DecodeHistory(kv.Value); err == nil && len(h.Lines) > 0 {
+				known = h.Lines[len(h.Lines)-1].Timeline + 1
+			}
+		}
+		if known >= b.number || g.w.Strict {
+			g.w.fail("S2", "%s makes timeline %d a second time; /history knows %d", n.name, b.number, known)
+		}
+		g.reused[b.number] = true
+		g.w.res.Reused++
+	}
+	g.numbers[b.number] = b
+}
+
+// open (S1): a server begins to accept writes. From then on no other may.
+func (g *ghost) open(n *node) {
+	for _, other := range g.w.nodes {
+		if other != n && other.server.writable() {
+			g.w.fail("S1", "%s becomes writable on timeline %d while %s is, on %d", n.name, n.server.number(), other.name, other.server.number())
+		}
+	}
+	g.newest = n
+}
+
+// ack (S1): an acknowledged write belongs to the newest primary.
+func (g *ghost) ack(n *node) {
+	g.w.res.Acks++
+	if g.newest != n {
+		g.w.fail("S1", "%s acknowledges a write after %s became writable", n.name, g.newest.name)
+	}
+}
+
+// noteLeader watches /leader itself.
+func (g *ghost) noteLeader() {
+	kv, ok := g.w.srv.Get(base + "/leader")
+	if !ok {
+		g.leader = 0
+		return
+	}
+	if kv.CreateRevision != g.lastSeen {
+		g.lastSeen, g.since = kv.CreateRevision, g.w.now
+		g.w.res.Leaders++
+		if g.healed != 0 {
+			g.changes++
+		}
+		g.w.trace(nil, "ETCD: leader is %s, epoch %d", kv.Value, kv.CreateRevision)
+	}
+	g.leader = kv.CreateRevision
+}
+
+// check runs after every event.
+func (g *ghost) check() {
+	var answers *node
+	for _, n := range g.w.nodes {
+		if n.server.writable() { // S8
+			r := g.rounds[n.name]
+			if end := r.law.Add(killOf(r.ttl)); n.clock() > end {
+				g.w.fail("S8", "%s is writable %v after its deadline and K", n.name, n.clock().Sub(end))
+			}
+		}
+		if g.w.answersLeader(n) { // S14
+			if answers != nil {
+				g.w.fail("S14", "%s and %s both answer as the leader", answers.name, n.name)
+			}
+			answers = n
+		}
+	}
+}
+
+// atRest: after all faults healed, the cluster must have come to rest (L1, L3, L4).
+func (g *ghost) atRest() {
+	w := g.w
+	var primary *node
+	for _, n := range w.nodes {
+		if n.server.writable() {
+			if primary != nil {
+				w.fail("L1", "%s and %s are both writable", primary.name, n.name)
+			}
+			primary = n
+		}
+	}
+	if primary == nil {
+		w.fail("L1", "no writable primary; %s", w.states())
+		return
+	}
+	for _, n := range w.nodes {
+		if g.reused[n.server.number()] && !w.Strict {
+			continue // what a number used twice leads to: by numbers nothing diverged, and nothing fits
+		}
+		if s := &n.server; n != primary && !(s.streaming && s.br == primary.server.br) {
+			w.fail("L3", "%s does not stream from %s; %s", n.name, primary.name, w.states())
+		}
+	}
+	if w.now-g.since < w.plan.tail/4 {
+		w.fail("L4", "the last change of leader was %s before the end", clock(w.now-g.since))
+	}
+	if g.changes > 3 {
+		w.fail("L4", "%d leaderships after all faults healed", g.changes)
+	}
+}
+
+func (w *world) states() string {
+	out := ""
+	for _, n := range w.nodes {
+		s := &n.server
+		reason := "agent down"
+		if n.view != nil {
+			reason = n.view.Reason
+		}
+		out += fmt.Sprintf("%s: dir %d proc %d recovery %v timeline %d at %d streaming %v, %s; ", n.name, s.dir, s.proc, s.recovery, s.number(), s.flush, s.streaming, reason)
+	}
+	return out
+}

@@ -1,0 +1,289 @@
+package sim
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/dcs/mem"
+	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/ha/loop"
+)
+
+// node is one host: its clock, its agent, its leash and its server.
+type node struct {
+	w      *world
+	name   string
+	off    bool  // powered off
+	offset int64 // of CLOCK_BOOTTIME
+	ppm    int64 // its rate: parts per million faster than true time
+	server server
+	leash  leash
+
+	// The agent, while it runs.
+	client     *mem.Client
+	loop       *loop.Loop
+	view       *ha.View
+	settings   settings
+	op         ha.Operation
+	opCancel   bool
+	yield      func(int64) bool
+	next       func() (int64, bool)
+	stop       func()
+	gen        int  // of the agent's next resumption
+	idle       bool // between two steps
+	woken      bool
+	hung       int64 // stopped by a signal until then
+	expecting  bool  // a delivery of watch events is on its way
+	trap       trap
+	slowFacts  int64 // the server's answers hang until then
+	cutPeers   bool  // from other agents
+	cutStreams bool  // from other servers
+}
+
+type settings struct {
+	TTL   int `json:"ttl"`
+	Wait  int `json:"loop_wait"`
+	Retry int `json:"retry_timeout"`
+}
+
+func newNode(w *world, i int) *node {
+	n := &node{w: w, name: fmt.Sprintf("n%d", i+1), offset: int64(i+1) * 1000 * sec, ppm: w.plan.ppm[i], settings: w.plan.settings}
+	n.server.n, n.leash.n = n, n
+	w.after(between(w.net, 0, sec), n.startAgent)
+	w.after(between(w.srvr, 20*ms, 60*ms), n.server.replicate)
+	w.after(between(w.srvr, 20*ms, 60*ms), n.server.write)
+	return n
+}
+
+// local is what CLOCK_BOOTTIME shows at true time t.
+func (n *node) local(t int64) ha.Instant { return ha.Instant(n.offset + t + t/1_000_000*n.ppm) }
+
+// truly returns the true time of a local instant.
+func (n *node) truly(i ha.Instant) int64 {
+	at := int64(i) - n.offset
+	return at - at/(1_000_000+n.ppm)*n.ppm
+}
+
+func (n *node) clock() ha.Instant { return n.local(n.w.now) }
+
+type killed struct{}
+
+// startAgent starts the agent with an empty memory.
+func (n *node) startAgent() {
+	if n.off || n.loop != nil {
+		return
+	}
+	n.w.trace(n, "agent starts")
+	n.client = n.w.srv.Store(base, n.name)
+	n.client.SetAutoDeliver(false)
+	n.client.SetStaleAfter(time.Duration(n.w.plan.stale))
+	n.client.SetPartitioned(n.w.ghost.cut[n.name])
+	n.settings, n.op, n.opCancel, n.view, n.expecting = n.w.plan.settings, ha.Operation{Serial: n.op.Serial}, false, nil, false
+	n.loop = loop.New(loop.Options{
+		Me: ha.Identity{Name: n.name, Scope: "sim", ConnURL: "postgres://" + n.name + ":5432/postgres",
+			APIURL: "http://" + n.name + ":8008/patroni", Version: "4.1.4", Holder: "holder-" + n.name, CanBootstrap: true},
+		DCS: n.w.mutateStore(n, &store{n: n, c: n.client}), Node: n.w.mutateServer(n, &n.server), Ops: operator{n},
+		Leash: n.w.mutateLeash(n, &n.leash), Peers: peers{n},
+		Settings: n.current, Configure: n.configure,
+		Now: n.clock, Wall: func() time.Time { return time.Unix(1_800_000_000, n.w.now) },
+		Publish: func(v *ha.View) { n.view = v }, Log: slog.New(slog.DiscardHandler), Trace: n.traceTurn,
+	})
+	n.next, n.stop = iter.Pull(n.run)
+	n.gen++
+	n.resume(n.gen)
+}
+
+// run is the agent's coroutine.
+func (n *node) run(yield func(int64) bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(killed); !ok {
+				panic(r)
+			}
+		}
+	}()
+	n.yield = yield
+	for {
+		wait, exit := n.loop.Step(context.Background())
+		if exit != nil {
+			n.w.trace(n, "agent ends: %s", exit.Message)
+			return
+		}
+		if !n.woken {
+			n.idle = true
+			n.sleep(int64(wait))
+			n.idle = false
+		}
+		n.woken = false
+	}
+}
+
+// sleep gives the control back for d of true time. It is called by the agent only.
+func (n *node) sleep(d int64) {
+	if !n.yield(n.w.now + max(d, ms/10)) {
+		panic(killed{})
+	}
+}
+
+// resume runs the agent until it waits for something again.
+func (n *node) resume(gen int) {
+	if gen != n.gen || n.loop == nil {
+		return
+	}
+	if n.hung > n.w.now {
+		n.w.at(n.hung, func() { n.resume(gen) })
+		return
+	}
+	until, ok := n.next()
+	n.w.pump()
+	if !ok {
+		n.gone()
+		if !n.off {
+			n.w.after(between(n.w.net, sec, 5*sec), n.startAgent)
+		}
+		return
+	}
+	n.gen++
+	gen = n.gen
+	n.w.at(until, func() { n.resume(gen) })
+}
+
+// wake ends the pause between two steps.
+func (n *node) wake() {
+	n.woken = true
+	if n.loop == nil || !n.idle {
+		return
+	}
+	n.gen++
+	gen := n.gen
+	n.w.after(between(n.w.net, ms/10, 2*ms), func() { n.resume(gen) })
+}
+
+func (n *node) killAgent() {
+	if n.loop == nil {
+		return
+	}
+	n.stop()
+	n.gone()
+}
+
+// gone cleans up after the agent's process: its children die with it, but for
+// the leash and postgres.
+func (n *node) gone() {
+	n.gen++
+	n.op.Serial++
+	n.op.Running = false
+	n.loop, n.view, n.idle, n.woken, n.hung = nil, nil, false, false, 0
+	_ = n.client.Close()
+}
+
+// expectEvents puts the delivery of pending watch events on its way.
+func (n *node) expectEvents() {
+	if n.loop == nil || n.expecting || n.client.Pending() == 0 && !n.w.ghost.cut[n.name] {
+		return
+	}
+	n.expecting = true
+	c := n.client
+	n.w.after(between(n.w.net, ms/2, 5*ms)+n.w.slow[n], func() {
+		n.expecting = false
+		if n.client != c || n.loop == nil {
+			return
+		}
+		c.Deliver()
+		select {
+		case <-c.Changed():
+			n.wake()
+		default:
+		}
+	})
+}
+
+func (n *node) current() ha.Settings {
+	s := n.settings
+	doc, _ := json.Marshal(s) // a struct of integers cannot fail
+	return ha.Settings{
+		TTL: time.Duration(s.TTL) * time.Second, LoopWait: time.Duration(s.Wait) * time.Second, RetryTimeout: time.Duration(s.Retry) * time.Second,
+		MaximumLagOnFailover: n.w.plan.maxLag, PrimaryStartTimeout: time.Duration(n.w.plan.startTimeout) * time.Second,
+		UsePgRewind: true, WipeOnRewindFailure: n.w.plan.wipe, FailoverPriority: 1, Document: doc,
+	}
+}
+
+func (n *node) configure(_ context.Context, doc []byte) {
+	var s settings
+	if json.Unmarshal(doc, &s) == nil && s.TTL > 0 {
+		n.settings = s
+	}
+}
+
+func (n *node) traceTurn(o *ha.Observation, d *ha.Decision) {
+	n.w.res.Decisions++
+	n.w.res.Reasons[d.Reason]++
+	if n.w.Trace == nil {
+		return
+	}
+	if d.Action != nil || d.Reason != ha.LeaderNoAction && d.Reason != ha.SecondaryNoAction {
+		n.w.trace(n, "%s | %T%+v (epoch %d, last %T %d %s)", d.Text(n.name), d.Action, d.Action, d.Memory.Lease.Epoch, o.Last.Action, o.Last.Result, o.Last.Error)
+	}
+}
+
+// peers asks the other agents over the network.
+type peers struct{ n *node }
+
+func (p peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]ha.Peer {
+	n, out := p.n, map[string]ha.Peer{}
+	limit := budget(ctx)
+	var wait int64
+	reach := func(name string) (*node, int64) {
+		other := n.w.node(name)
+		switch {
+		case other == nil || other.off || n.cutPeers || other.cutPeers || other.hung > n.w.now:
+			return nil, limit
+		case other.loop == nil:
+			return nil, ms // connection refused
+		}
+		return other, between(n.w.net, ms, 20*ms)
+	}
+	var there []*node
+	for _, m := range await {
+		other, d := reach(m.Name)
+		wait = max(wait, d)
+		if other != nil {
+			there = append(there, other)
+		}
+	}
+	for _, m := range glance {
+		if other, d := reach(m.Name); other != nil && d <= max(wait, 5*ms) {
+			there = append(there, other)
+		}
+	}
+	n.sleep(min(wait, limit) + ms/2)
+	for _, other := range there {
+		if s := &other.server; s.proc == ha.ProcessRunning && other.loop != nil {
+			out[other.name] = ha.Peer{Reachable: true, InRecovery: s.recovery, Position: s.flush, Timeline: s.br.number, Priority: 1}
+		}
+	}
+	return out
+}
+
+// budget is what ctx leaves, exact inside a synctest bubble.
+func budget(ctx context.Context) int64 {
+	at, ok := ctx.Deadline()
+	if !ok {
+		return 3600 * sec
+	}
+	return max(int64(time.Until(at)), 0)
+}
+
+func (w *world) node(name string) *node {
+	for _, n := range w.nodes {
+		if n.name == name {
+			return n
+		}
+	}
+	return nil
+}

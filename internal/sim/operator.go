@@ -1,0 +1,222 @@
+package sim
+
+import (
+	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// operator runs the long actions of a node's agent. Stop, start and promotion
+// go on without the agent, once begun; copies and rewinds die with it.
+type operator struct{ n *node }
+
+func (p operator) Poll() ha.Operation { return p.n.op }
+
+func (p operator) Cancel() { p.n.opCancel = true }
+
+func (p operator) Begin(a ha.Action) {
+	n, s := p.n, &p.n.server
+	if n.op.Running {
+		n.w.fail("C.1", "%s begins %T while %s runs", n.name, a, n.op.Kind)
+	}
+	n.op = ha.Operation{Kind: ha.Kind(a), Serial: n.op.Serial + 1, Running: true, Started: n.clock()}
+	n.opCancel = false
+	n.spring(n.op.Kind)
+	r := n.w.srvr
+	switch a := a.(type) {
+	case ha.Bootstrap:
+		s.dir = ha.DataDirHalfMade
+		n.finish(between(r, 500*ms, 2*sec), func() string {
+			s.dir, s.signal, s.control = ha.DataDirPresent, false, "in production"
+			s.br, s.flush, s.written, s.known, s.point = &branch{number: 1}, 1000, 1000, 1, 1
+			s.proc, s.recovery, s.closed = ha.ProcessRunning, false, true
+			s.gen++
+			n.w.ghost.bootstrap(n, s.br)
+			return ""
+		})
+	case ha.PostBootstrap:
+		n.finish(between(r, 100*ms, 500*ms), func() string {
+			if s.proc != ha.ProcessRunning {
+				return "the server is gone"
+			}
+			return ""
+		})
+	case ha.Clone:
+		p.clone(a)
+	case ha.Rewind:
+		p.rewind(a)
+	case ha.CrashRecovery:
+		n.finish(between(r, 100*ms, sec), func() string {
+			s.signal, s.control, s.crashed = false, "shut down", false
+			s.flush += 100
+			s.written = s.flush
+			return ""
+		})
+	case ha.Start:
+		if err := s.start(a.Primary, a.Upstream); err != nil {
+			n.finish(5*ms, err.Error)
+			return
+		}
+		n.poll(func() (bool, string) {
+			switch {
+			case s.proc == ha.ProcessRunning:
+				return true, ""
+			case s.proc == ha.ProcessDown:
+				return true, "it did not come up"
+			case n.opCancel:
+				s.shut(ha.StopImmediate)
+				return true, "cancelled"
+			}
+			return false, ""
+		})
+	case ha.Stop:
+		s.shut(a.Mode)
+		begun, hurried := n.w.now, false
+		n.poll(func() (bool, string) {
+			if s.proc == ha.ProcessDown {
+				if s.dir == ha.DataDirPresent && s.control == "shut down" {
+					n.op.ShutdownLSN = s.flush
+				}
+				return true, ""
+			}
+			if a.Escalate > 0 && !hurried && n.w.now-begun > int64(a.Escalate) {
+				hurried = true
+				s.shut(ha.StopImmediate)
+			}
+			return false, ""
+		})
+	case ha.Promote:
+		n.w.ghost.promote(n)
+		s.promote()
+		n.poll(func() (bool, string) {
+			switch {
+			case s.proc != ha.ProcessRunning:
+				return true, "the server is gone"
+			case !s.recovery:
+				return true, ""
+			case n.opCancel:
+				return true, "cancelled"
+			}
+			return false, ""
+		})
+	case ha.CheckDivergence:
+		n.finish(between(r, 5*ms, 50*ms), func() string { return p.compare(a.Leader.Member) })
+	default:
+		n.w.fail("C.1", "%s: the model cannot %T", n.name, a)
+	}
+}
+
+// finish ends the operation after d; what it returns is the error.
+func (n *node) finish(d int64, f func() string) {
+	serial := n.op.Serial
+	n.w.after(d, func() {
+		if n.op.Serial == serial && n.op.Running {
+			n.end(f())
+		}
+	})
+}
+
+// poll ends the operation when done says so.
+func (n *node) poll(done func() (bool, string)) {
+	serial := n.op.Serial
+	var look func()
+	look = func() {
+		if n.op.Serial != serial || !n.op.Running {
+			return
+		}
+		if ok, why := done(); ok {
+			n.end(why)
+			return
+		}
+		n.w.after(15*ms, look)
+	}
+	n.w.after(15*ms, look)
+}
+
+func (n *node) end(why string) {
+	n.op.Running, n.op.Error, n.op.Ended = false, why, n.clock()
+	n.w.trace(n, "operation %s ended %q", n.op.Kind, why)
+	n.wake()
+}
+
+// source returns the server called name if it can be copied from.
+func (n *node) source(name string) *server {
+	from := n.w.node(name)
+	if from == nil || from.off || from.cutStreams || n.cutStreams || from.server.proc != ha.ProcessRunning {
+		return nil
+	}
+	return &from.server
+}
+
+func (p operator) clone(a ha.Clone) {
+	n, s := p.n, &p.n.server
+	n.w.ghost.wipe(n)
+	s.dir = ha.DataDirHalfMade
+	begun := n.source(a.From.Member)
+	gen := 0
+	if begun != nil {
+		gen = begun.gen
+	}
+	n.finish(between(n.w.srvr, 200*ms, 2*sec), func() string {
+		from := n.source(a.From.Member)
+		if from == nil || from.gen != gen || n.opCancel {
+			return "the source went away"
+		}
+		s.dir, s.signal, s.control, s.crashed = ha.DataDirPresent, true, "in archive recovery", false
+		s.br, s.flush, s.written, s.known, s.point = from.br, from.flush, from.flush, max(from.known, from.br.number), from.point
+		return ""
+	})
+}
+
+func (p operator) rewind(a ha.Rewind) {
+	n, s := p.n, &p.n.server
+	from := n.source(a.From.Member)
+	if from == nil || from.recovery {
+		n.finish(20*ms, func() string { return "the source is no running primary" })
+		return
+	}
+	n.w.ghost.rewind(n, from)
+	gen := from.gen
+	s.dir = ha.DataDirHalfMade
+	n.finish(between(n.w.srvr, 100*ms, 1500*ms), func() string {
+		now := n.source(a.From.Member)
+		if now == nil || now.gen != gen || n.opCancel {
+			if n.w.srvr.IntN(2) == 0 {
+				s.dir = ha.DataDirPresent
+			}
+			return "the source went away"
+		}
+		br, at := now.br.common(s.br, s.flush)
+		if br == nil {
+			n.op.Damaged = true
+			return "nothing in common"
+		}
+		s.dir, s.signal, s.control = ha.DataDirPresent, true, "in archive recovery"
+		s.br, s.flush, s.written, s.known = br, at, at, max(s.known, now.known)
+		s.br, s.flush, s.written = now.br, max(at, now.br.start), max(at, now.br.start)
+		return ""
+	})
+}
+
+// compare is the real comparison of package wal over what the model knows.
+func (p operator) compare(name string) string {
+	n, s := p.n, &p.n.server
+	from := n.source(name)
+	if from == nil || from.recovery {
+		return "the leader is no running primary"
+	}
+	at, end, standby := s.flush, wal.LSN(0), true
+	if s.proc == ha.ProcessDown {
+		switch s.control {
+		case "shut down":
+			standby, at, end = false, s.flush-100, s.flush
+		case "shut down in recovery", "in archive recovery":
+		default:
+			return ""
+		}
+	}
+	n.op.Divergence = ha.DivergenceNone
+	if wal.Compare(s.br.number, at, end, standby, from.br.number, from.br.history()) == wal.ForkDiverged {
+		n.op.Divergence = ha.DivergenceFound
+	}
+	return ""
+}

@@ -1,0 +1,325 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+const systemID = "7700000000000000001"
+
+// branch is one timeline. Two branches may carry one number (P13): only the
+// pointer tells them apart.
+type branch struct {
+	number wal.Timeline
+	parent *branch
+	start  wal.LSN // where it left the parent
+}
+
+// has tells whether a position of branch x lies in the history of b.
+func (b *branch) has(x *branch, at wal.LSN) bool {
+	limit := ^wal.LSN(0)
+	for ; b != nil; b = b.parent {
+		if b == x {
+			return at <= limit
+		}
+		limit = min(limit, b.start)
+	}
+	return false
+}
+
+// common returns the last position that b and x share.
+func (b *branch) common(x *branch, at wal.LSN) (*branch, wal.LSN) {
+	for ; x != nil; x = x.parent {
+		limit := ^wal.LSN(0)
+		for y := b; y != nil; y = y.parent {
+			if y == x {
+				return x, min(at, limit)
+			}
+			limit = min(limit, y.start)
+		}
+		at = min(at, x.start)
+	}
+	return nil, 0
+}
+
+func (b *branch) history() wal.History {
+	if b == nil || b.parent == nil {
+		return nil
+	}
+	return append(b.parent.history(), wal.Switch{Timeline: b.parent.number, LSN: b.start, Reason: "no recovery target specified"})
+}
+
+// server models one PostgreSQL: its data directory, its processes, its WAL.
+type server struct {
+	n *node
+
+	// On disk.
+	dir     ha.DataDir
+	signal  bool // standby.signal
+	control string
+	br      *branch
+	written wal.LSN
+	flush   wal.LSN
+	known   wal.Timeline // highest number of any history file seen
+	point   wal.Timeline // timeline of the last checkpoint
+	up      ha.Upstream
+
+	// Running.
+	proc      ha.Process
+	gen       int // of the processes: what belongs to dead ones is void
+	recovery  bool
+	closed    bool // a new cluster that lets no clients in yet
+	stopping  bool
+	streaming bool
+	crashed   bool
+}
+
+func (s *server) writable() bool {
+	return s.proc == ha.ProcessRunning && !s.recovery && !s.closed && !s.stopping
+}
+
+// Facts implements loop.Node.
+func (s *server) Facts(ctx context.Context) ha.Postgres {
+	n := s.n
+	pg := ha.Postgres{DataDir: s.dir, CanRewind: true, Process: s.proc}
+	if n.slowFacts > n.w.now && s.proc != ha.ProcessDown {
+		n.sleep(budget(ctx))
+		pg.Process = ha.ProcessUnsure
+		if s.proc == ha.ProcessDown {
+			pg.Process = ha.ProcessDown
+		}
+	} else {
+		n.sleep(between(n.w.net, ms, 3*ms))
+		pg.Process = s.proc
+		pg.Known = s.proc == ha.ProcessRunning
+	}
+	pg.DataDir = s.dir
+	if s.dir != ha.DataDirPresent {
+		pg.Problem = "an interrupted copy"
+		return pg
+	}
+	pg.SystemID, pg.StandbySignal, pg.Crashed = systemID, s.signal, s.crashed
+	pg.Control = ha.Control{State: s.control, Timeline: s.br.number, Checkpoint: s.flush}
+	pg.Upstream, pg.UpstreamURL = s.up.Member, s.up.ConnURL
+	if !pg.Known {
+		return pg
+	}
+	pg.ServerVersion = 150020
+	pg.Row = ha.Row{InRecovery: s.recovery, Timeline: s.br.number, Position: s.flush}
+	if s.recovery {
+		pg.Row.Receive, pg.Row.Replay = s.flush, s.flush
+		if s.streaming {
+			pg.Row.ReplicationState = "streaming"
+		}
+		return pg
+	}
+	pg.CheckpointPending = s.point != s.br.number
+	pg.HistoryLocal, pg.HistoryTime = s.br.history(), time.Unix(1_800_000_000, 0)
+	return pg
+}
+
+// Follow implements loop.Node.
+func (s *server) Follow(_ context.Context, up ha.Upstream) error {
+	s.n.sleep(between(s.n.w.net, ms, 10*ms))
+	if s.proc != ha.ProcessRunning || !s.recovery {
+		return errors.New("follow: the server is no running standby")
+	}
+	s.up = up
+	return nil
+}
+
+// SyncSlots implements loop.Node.
+func (s *server) SyncSlots(context.Context, []ha.Slot) error { return nil }
+
+// MoveAside implements loop.Node.
+func (s *server) MoveAside(context.Context) error {
+	s.dir = ha.DataDirEmpty
+	return nil
+}
+
+// crash ends all processes at once; what was not flushed is gone.
+func (s *server) crash(why string) {
+	if s.proc == ha.ProcessDown {
+		return
+	}
+	s.n.w.trace(s.n, "SERVER: %s (timeline %d at %d)", why, s.number(), s.flush)
+	s.written, s.crashed = s.flush, true
+	s.down()
+}
+
+func (s *server) number() wal.Timeline {
+	if s.br == nil {
+		return 0
+	}
+	return s.br.number
+}
+
+func (s *server) down() {
+	s.proc, s.streaming, s.stopping, s.closed = ha.ProcessDown, false, false, false
+	s.gen++
+	s.n.wake()
+}
+
+// later runs f after d of true time, unless the processes of now are gone then.
+func (s *server) later(d int64, f func()) {
+	gen := s.gen
+	s.n.w.after(d, func() {
+		if s.gen == gen {
+			f()
+		}
+	})
+}
+
+// start is what the leash does with a request to start postgres.
+func (s *server) start(primary bool, up ha.Upstream) error {
+	n := s.n
+	n.w.ghost.start(n, primary)
+	switch {
+	case s.proc != ha.ProcessDown:
+		return errors.New("start: it runs already")
+	case s.dir != ha.DataDirPresent:
+		return errors.New("start: no data directory")
+	case primary && (n.leash.armed == 0 || s.signal):
+		return errors.New("start: the leash is not armed")
+	}
+	if !primary {
+		s.signal, s.up = true, up
+	}
+	s.proc, s.recovery, s.crashed, s.closed = ha.ProcessStarting, !primary, false, false
+	s.gen++
+	s.later(between(n.w.srvr, 50*ms, 900*ms), func() {
+		if n.w.srvr.Float64() < n.w.plan.badStart {
+			s.crash("did not come up")
+			return
+		}
+		s.proc = ha.ProcessRunning
+		s.control = "in archive recovery"
+		if !s.recovery {
+			s.control, s.point = "in production", s.br.number // recovery ends with a checkpoint
+			n.w.ghost.open(n)
+		}
+		n.wake()
+	})
+	return nil
+}
+
+// open lets clients into a new cluster.
+func (s *server) open() {
+	if s.closed {
+		s.closed = false
+		s.n.w.ghost.open(s.n)
+	}
+}
+
+// shut is a stop in the given mode.
+func (s *server) shut(mode ha.StopMode) {
+	n := s.n
+	if s.proc == ha.ProcessDown {
+		return
+	}
+	if mode == ha.StopImmediate {
+		s.later(between(n.w.srvr, 20*ms, 100*ms), func() { s.crash("stopped immediately") })
+		return
+	}
+	clean := s.proc == ha.ProcessRunning
+	s.later(between(n.w.srvr, ms, 30*ms), func() { s.stopping = true })
+	last := between(n.w.srvr, 60*ms, 600*ms)
+	if n.w.srvr.Float64() < n.w.plan.slowStop {
+		last = between(n.w.srvr, sec, 15*sec)
+	}
+	s.later(last, func() {
+		switch {
+		case !clean:
+		case s.recovery:
+			s.control = "shut down in recovery"
+		default:
+			s.written += 100 // the shutdown checkpoint, which standbys that stream still get
+			s.flush = s.written
+			s.point = s.br.number
+			for _, other := range n.w.nodes {
+				if other.server.streaming && other.server.up.Member == n.name {
+					other.server.receive(s, s.flush)
+				}
+			}
+			s.control = "shut down"
+		}
+		n.w.trace(n, "SERVER: stopped (%s, timeline %d at %d)", s.control, s.number(), s.flush)
+		s.down()
+	})
+}
+
+// promote ends recovery on a timeline with the number after the highest known.
+func (s *server) promote() {
+	n := s.n
+	s.later(between(n.w.srvr, 50*ms, 500*ms), func() {
+		if s.proc != ha.ProcessRunning || !s.recovery {
+			return
+		}
+		s.known = max(s.known, s.br.number) + 1
+		old := s.br
+		s.br = &branch{number: s.known, parent: old, start: s.flush}
+		n.w.trace(n, "SERVER: promoted to timeline %d at %d", s.known, s.flush)
+		s.recovery, s.signal, s.streaming, s.control, s.up = false, false, false, "in production", ha.Upstream{}
+		n.w.ghost.newTimeline(n, s.br)
+		n.w.ghost.open(n)
+		s.later(between(n.w.srvr, 10*ms, 2*sec), func() {
+			if !s.recovery {
+				s.point = s.br.number
+				n.wake()
+			}
+		})
+		n.wake()
+	})
+}
+
+// write is the clients' load: each commit is flushed, then acknowledged.
+func (s *server) write() {
+	n := s.n
+	n.w.after(between(n.w.srvr, 50*ms, 250*ms), s.write)
+	if !s.writable() || n.off {
+		return
+	}
+	s.written += wal.LSN(n.w.srvr.Int64N(200))
+	s.flush = s.written
+	n.w.ghost.ack(n)
+	s.written += wal.LSN(n.w.srvr.Int64N(50)) // not flushed yet: lost in a crash
+}
+
+// replicate is the WAL receiver.
+func (s *server) replicate() {
+	n := s.n
+	n.w.after(between(n.w.srvr, 50*ms, 250*ms), s.replicate)
+	was := s.streaming
+	s.streaming = false
+	if n.off || s.proc != ha.ProcessRunning || !s.recovery || s.stopping {
+		return
+	}
+	from := n.w.node(s.up.Member)
+	if from == nil || from == n || from.off || from.cutStreams || n.cutStreams || from.server.proc != ha.ProcessRunning {
+		return
+	}
+	if s.receive(&from.server, from.server.flush) {
+		s.streaming = true
+		if !was {
+			n.wake()
+		}
+	}
+}
+
+// receive takes the WAL of up to the position at, if the own WAL is part of it.
+func (s *server) receive(up *server, at wal.LSN) bool {
+	same := up.br.has(s.br, s.flush)
+	if !same && up.br.number == s.br.number && s.n.w.ghost.reused[s.br.number] {
+		same = true // PostgreSQL cannot tell two timelines of one number apart
+	}
+	if !same || at < s.flush {
+		return same && up.br == s.br
+	}
+	s.br, s.known = up.br, max(s.known, up.known)
+	s.flush, s.written = at, at
+	return true
+}

@@ -1,0 +1,190 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs/mem"
+	"github.com/pgha/pgha/pkg/ha"
+)
+
+const (
+	ms   = int64(time.Millisecond)
+	sec  = int64(time.Second)
+	base = "/service/sim"
+)
+
+// Options of one run.
+type Options struct {
+	Seed uint64
+	// Mutant names a guard to remove; see Mutants. "" is the system as it is.
+	Mutant string
+	// Strict makes a timeline number that was used twice a violation even
+	// where no member could know of its first use (see ghost.newTimeline).
+	Strict bool
+	// Trace, when set, gets a readable line for all that happens.
+	Trace func(line string)
+}
+
+// Result of one run.
+type Result struct {
+	Violation string // "" if every check held; begins with the invariant's id
+	Schedule  string // what the seed chose
+	Events    int
+	Decisions int
+	Acks      int
+	Leaders   int // leaderships over the run
+	Reused    int // timeline numbers used twice, tolerated unless Strict
+	Reasons   [ha.Reasons]int
+	Faults    map[string]int
+}
+
+// world is one run.
+type world struct {
+	Options
+	now   int64
+	seq   uint64
+	queue heap
+	srv   *mem.Server
+	nodes []*node
+	ghost ghost
+	net   *rand.Rand // latencies
+	srvr  *rand.Rand // durations of what servers do
+	res   Result
+	plan  plan
+	lossy map[*node]lossy // requests to etcd that get lost
+	slow  map[*node]int64 // extra delay of the watch
+}
+
+type lossy struct {
+	request, answer float64
+}
+
+// Run plays the schedule of a seed to its end, or to the first violation.
+func Run(o Options) Result {
+	w := &world{Options: o, lossy: map[*node]lossy{}, slow: map[*node]int64{}}
+	w.net, w.srvr = w.stream(1), w.stream(2)
+	w.res.Faults = map[string]int{}
+	w.ghost.w = w
+	w.ghost.init()
+	w.plan = newPlan(w.stream(0), environment(o.Mutant))
+	w.res.Schedule = w.plan.String()
+	w.srv = mem.NewServer(mem.Options{Now: func() int64 { return w.now }, MinTTL: 2 * time.Second})
+	for i := range w.plan.nodes {
+		w.nodes = append(w.nodes, newNode(w, i))
+	}
+	w.schedule()
+	w.tick()
+	for len(w.queue) > 0 && w.queue[0].at <= w.plan.end && w.res.Violation == "" {
+		e := w.queue.pop()
+		w.now = e.at
+		w.res.Events++
+		e.run()
+		w.ghost.check()
+	}
+	if w.res.Violation == "" {
+		w.ghost.atRest()
+	}
+	for _, n := range w.nodes {
+		n.killAgent()
+	}
+	return w.res
+}
+
+func (w *world) stream(n uint64) *rand.Rand { return rand.New(rand.NewPCG(w.Seed, n)) }
+
+// at puts an event in the heap.
+func (w *world) at(t int64, run func()) {
+	w.seq++
+	w.queue.push(event{at: max(t, w.now), seq: w.seq, run: run})
+}
+
+func (w *world) after(d int64, run func()) { w.at(w.now+d, run) }
+
+// tick is etcd's scan for expired leases.
+func (w *world) tick() {
+	w.srv.Tick()
+	w.pump()
+	w.after(500*ms, w.tick)
+}
+
+// pump sees to it that what etcd has for the watchers is on its way.
+func (w *world) pump() {
+	for _, n := range w.nodes {
+		n.expectEvents()
+	}
+	w.ghost.noteLeader()
+}
+
+func (w *world) fail(id, format string, args ...any) {
+	if w.res.Violation == "" {
+		w.res.Violation = fmt.Sprintf("%s at %s: %s", id, clock(w.now), fmt.Sprintf(format, args...))
+		w.trace(nil, "VIOLATION %s", w.res.Violation)
+	}
+}
+
+func (w *world) trace(n *node, format string, args ...any) {
+	if w.Trace == nil {
+		return
+	}
+	who := "--"
+	if n != nil {
+		who = n.name
+	}
+	w.Trace(fmt.Sprintf("%9s %s  %s", clock(w.now), who, fmt.Sprintf(format, args...)))
+}
+
+func clock(t int64) string { return fmt.Sprintf("%.3fs", float64(t)/1e9) }
+
+// between draws a duration.
+func between(r *rand.Rand, lo, hi int64) int64 { return lo + r.Int64N(hi-lo+1) }
+
+type event struct {
+	at  int64
+	seq uint64
+	run func()
+}
+
+// heap orders events by time, then by number.
+type heap []event
+
+func (h heap) less(i, j int) bool {
+	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].seq < h[j].seq
+}
+
+func (h *heap) push(e event) {
+	*h = append(*h, e)
+	q := *h
+	for i := len(q) - 1; i > 0; {
+		p := (i - 1) / 2
+		if !q.less(i, p) {
+			break
+		}
+		q[i], q[p] = q[p], q[i]
+		i = p
+	}
+}
+
+func (h *heap) pop() event {
+	q := *h
+	top, last := q[0], len(q)-1
+	q[0], q[last] = q[last], event{}
+	q = q[:last]
+	*h = q
+	for i := 0; ; {
+		c := 2*i + 1
+		if c >= last {
+			break
+		}
+		if c+1 < last && q.less(c+1, c) {
+			c++
+		}
+		if !q.less(c, i) {
+			break
+		}
+		q[i], q[c] = q[c], q[i]
+		i = c
+	}
+	return top
+}
