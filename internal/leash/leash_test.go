@@ -110,7 +110,7 @@ func TestExtend(t *testing.T) {
 	if err := r.agent.Extend(1, in(time.Second)); !errors.Is(err, ErrNotArmed) {
 		t.Errorf("extend of another epoch: %v", err)
 	}
-	if err := r.agent.Extend(2, in(testLmax+time.Second)); err != ErrDeadline {
+	if err := r.agent.Extend(2, in(testLmax+time.Second)); !errors.Is(err, ErrDeadline) {
 		t.Errorf("extend beyond the limit: %v", err)
 	}
 	if age := time.Duration(Now() - r.agent.Beat()); age > 3*BeatInterval {
@@ -447,7 +447,7 @@ func TestOneLeash(t *testing.T) {
 	_, err = r.agent.Status(r.ctx)
 	r.must(err)
 	r.must(r.agent.Quit(r.ctx))
-	if _, err := Attach(r.ctx, r.run); err != ErrNoLeash {
+	if _, err := Attach(r.ctx, r.run); !errors.Is(err, ErrNoLeash) {
 		t.Errorf("attach after quit: %v", err)
 	}
 }
@@ -462,7 +462,7 @@ func TestIdle(t *testing.T) {
 	if !r.eventually(10*time.Second, func() bool { return strings.HasSuffix(r.log(), "leaving") }) {
 		t.Fatalf("log: %s", r.log())
 	}
-	if _, err := Attach(r.ctx, r.run); err != ErrNoLeash {
+	if _, err := Attach(r.ctx, r.run); !errors.Is(err, ErrNoLeash) {
 		t.Errorf("attach: %v", err)
 	}
 }

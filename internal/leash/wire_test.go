@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -32,7 +33,7 @@ func FuzzCut(f *testing.F) {
 }
 
 func TestEncodeRefusesLargeMessages(t *testing.T) {
-	if _, err := encode(request{Reason: strings.Repeat("x", maxMessage)}); err != errMessageSize {
+	if _, err := encode(request{Reason: strings.Repeat("x", maxMessage)}); !errors.Is(err, errMessageSize) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -29,11 +29,10 @@ type ghost struct {
 
 // round is the newest beat of a node that etcd has.
 type round struct {
-	epoch   int64
-	sent    ha.Instant
-	ttl     time.Duration // as announced to everybody
-	law     ha.Instant    // the deadline that may be acted on
-	pending []ha.Instant  // sends whose answer is not there yet
+	epoch int64
+	sent  ha.Instant
+	ttl   time.Duration // as announced to everybody
+	law   ha.Instant    // the deadline that may be acted on
 }
 
 func (g *ghost) init() {

@@ -1,6 +1,7 @@
 package etcd_test
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -124,7 +125,7 @@ func (p *proxy) pump(to, from net.Conn, open func() bool) {
 			}
 		}
 		if err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				from.Close()
 			}
 			return
