@@ -143,6 +143,9 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 		a.node.close()
 		a.keeper.close(context.WithoutCancel(ctx))
 	}()
+	if _, up := a.keeper.Running(); up && srv.DiskRole() == postgres.RolePrimary {
+		a.node.apply() // a standby's recovery settings wait until the leader is known (ha-behaviour 1.2)
+	}
 	return a.serve(ctx)
 }
 
