@@ -129,6 +129,27 @@ func TestAllDownAndUp(t *testing.T) {
 	r.finish(bounded)
 }
 
+// SIGTERM of the leader's agent, as for maintenance of its host: it hands over
+// at once, with everything that was acknowledged.
+func TestAgentStopHandsOver(t *testing.T) {
+	r := begin(t)
+	began := lab.Boottime()
+	ctx, cancel := context.WithTimeout(r.ctx, settle)
+	defer cancel()
+	_, err := r.StopAgent(ctx, r.leader)
+	r.must(err)
+	next := r.newLeader(r.leader)
+	gap := r.gap(began)
+	t.Logf("SIGTERM of the primary's agent: %s leads, gap %d ms", next.Name, gap.Milliseconds())
+	if r.ServerRuns(r.leader) {
+		t.Errorf("PostgreSQL of %s still runs after its agent was stopped", r.leader.Name)
+	}
+	began = lab.Boottime()
+	r.must(r.StartAgent(r.leader))
+	t.Logf("agent started again: streaming after %d ms", r.streaming(began).Milliseconds())
+	r.finish(none)
+}
+
 func TestAllStoppedAndStarted(t *testing.T) {
 	r := begin(t)
 	began := lab.Boottime()

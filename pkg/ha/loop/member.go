@@ -24,6 +24,9 @@ func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
 		return
 	}
 	o.Op, o.Now = l.Ops.Poll(), l.Now()
+	if o.Op.Running && o.Op.Kind == ha.OpPromote {
+		return // clients wait for its end, which must not wait for a write to etcd
+	}
 	mem := ha.MemberDocument(o)
 	still := mem
 	still.XLogLocation, still.ReceiveLSN, still.ReplayLSN = 0, 0, 0
