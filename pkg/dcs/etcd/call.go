@@ -3,14 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
-
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/pgha/pgha/pkg/dcs"
 )
@@ -108,10 +101,12 @@ func (s *Store) settle(ctx context.Context, o *outcome, ep *endpoint, sent bool,
 	case done:
 		s.prefer(ep)
 		return true, nil
-	case leaseLost, rejected, reauth:
-		return true, fail(o.req.op, sentinelOf(v), err)
+	case leaseLost:
+		return true, fail(o.req.op, dcs.ErrLeaseLost, err)
+	case rejected, reauth:
+		return true, fail(o.req.op, dcs.ErrRejected, err)
 	}
-	if o.last == nil || status.Code(err) != codes.DeadlineExceeded {
+	if o.last == nil || !late(err) {
 		o.last = err // a deadline tells least
 	}
 	if v == unknown {
@@ -164,89 +159,16 @@ func (s *Store) try(ctx context.Context, ep *endpoint, limit time.Duration, do a
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for again := false; ; again = true {
-		token, err := s.auth.get(ctx, ep)
+		session, err := s.auth.ensure(ctx, ep)
 		if err != nil {
 			return false, err
 		}
-		tracked, flag := withSent(outgoing(ctx, token))
+		tracked, f := track(ctx)
 		err = do(tracked, ep)
-		if again || judge(err, flag.Load()) != reauth || !s.auth.enabled() {
-			return flag.Load(), err
+		f.stop(nil)
+		if again || judge(err, f.sent.Load()) != reauth || session.anonymous() {
+			return f.sent.Load(), err
 		}
-		s.auth.drop(token)
+		s.auth.drop(session)
 	}
-}
-
-// outgoing adds the token, and asks a server that has lost its leader to
-// refuse at once instead of letting us wait.
-func outgoing(ctx context.Context, token string) context.Context {
-	ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
-	if token != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, token)
-	}
-	return ctx
-}
-
-// tokens keeps the authentication token, which all members accept.
-type tokens struct {
-	asking         chan struct{} // holds one token: one authentication at a time
-	mu             sync.Mutex
-	user, password string
-	token          string
-	have           bool // token is valid as far as we know; it may be empty
-}
-
-func (t *tokens) enabled() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.user != "" && t.password != ""
-}
-
-func (t *tokens) set(user, password string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.user, t.password, t.token, t.have = user, password, "", false
-}
-
-// drop forgets the token unless somebody has replaced it already.
-func (t *tokens) drop(token string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.token == token {
-		t.token, t.have = "", false
-	}
-}
-
-func (t *tokens) now() (user, password, token string, usable bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.user, t.password, t.token, t.have || t.user == "" || t.password == ""
-}
-
-// get returns the token, asking ep for one if need be. One caller asks and
-// the others wait: checking a password costs etcd a lot of CPU.
-func (t *tokens) get(ctx context.Context, ep *endpoint) (string, error) {
-	if _, _, token, usable := t.now(); usable {
-		return token, nil
-	}
-	select {
-	case t.asking <- struct{}{}:
-		defer func() { <-t.asking }()
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-	user, password, token, usable := t.now()
-	if usable {
-		return token, nil
-	}
-	resp, err := pb.NewAuthClient(ep.conn).Authenticate(outgoing(ctx, ""), &pb.AuthenticateRequest{Name: user, Password: password})
-	if err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled) {
-		return "", err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.user == user && t.password == password {
-		t.token, t.have = resp.GetToken(), true
-	}
-	return resp.GetToken(), nil
 }

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 const srvRetry = 5 * time.Second
@@ -42,7 +42,7 @@ func (s *Store) wanted() time.Duration {
 func (s *Store) discoverOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RetryTimeout)
 	defer cancel()
-	if s.cfg.SRV != "" && !s.pool.filled() {
+	if s.cfg.SRV != "" && len(s.Endpoints()) == 0 {
 		urls, err := lookupSRV(ctx, &s.cfg)
 		if err != nil {
 			return err
@@ -61,17 +61,11 @@ func (s *Store) discoverOnce(ctx context.Context) error {
 	return s.pool.set(shuffle(urls))
 }
 
-func (p *pool) filled() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.eps) > 0
-}
-
 // memberURLs asks etcd for the client URLs of its members, each once.
 func (s *Store) memberURLs(ctx context.Context) ([]string, error) {
-	var resp *pb.MemberListResponse
+	var resp *clientv3.MemberListResponse
 	err := s.call(ctx, request{op: "list etcd members", repeatable: true, read: true}, func(ctx context.Context, ep *endpoint) (err error) {
-		resp, err = pb.NewClusterClient(ep.conn).MemberList(ctx, &pb.MemberListRequest{})
+		resp, err = ep.client.MemberList(ctx, clientv3.WithSerializable())
 		return err
 	})
 	if err != nil {
@@ -82,13 +76,19 @@ func (s *Store) memberURLs(ctx context.Context) ([]string, error) {
 		if m.IsLearner {
 			continue
 		}
-		for _, text := range m.ClientURLs {
-			if url, err := normalise(text); err == nil {
-				urls = appendNew(urls, url)
-			}
-		}
+		urls = appendURLs(urls, m.ClientURLs)
 	}
 	return urls, nil
+}
+
+// appendURLs adds those of texts that are URLs and not yet in the list.
+func appendURLs(urls, texts []string) []string {
+	for _, text := range texts {
+		if url, err := normalise(text); err == nil {
+			urls = appendNew(urls, url)
+		}
+	}
+	return urls
 }
 
 func shuffle(urls []string) []string {
@@ -146,11 +146,7 @@ func clientURLs(ctx context.Context, cfg *Config, peers []string) ([]string, err
 		}
 		var urls []string
 		for _, m := range members {
-			for _, text := range m.ClientURLs {
-				if url, err := normalise(text); err == nil {
-					urls = appendNew(urls, url)
-				}
-			}
+			urls = appendURLs(urls, m.ClientURLs)
 		}
 		if len(urls) > 0 {
 			return urls, nil

@@ -1,10 +1,15 @@
-// Package etcd is the store over etcd v3, by native gRPC.
+// Package etcd is the store over etcd v3, on etcd's own client.
 //
-// It uses the protocol stubs of etcd's api module and not clientv3: a leader
-// lives or dies by what happens to one request, so every attempt, endpoint
-// and time limit must be decided here. clientv3 retries unary calls inside a
-// connection it balances by itself, loops on lease keepalives without pause,
-// authenticates anew for every stream, and hides a broken watch.
+// # What clientv3 does, and what it must not do
+//
+// There is one clientv3.Client per endpoint. It makes connections, carries
+// TLS and the token, and builds and sends the requests. A leader lives or
+// dies by what happens to one request, so which endpoint gets it, for how
+// long, and whether once more is decided here, and what clientv3 would do by
+// itself is turned off in client.go: it waits for connections that are refused,
+// repeats reads and keepalives, reconnects watches silently, and with a
+// password in its configuration asks for a new token before each stream. The
+// password is therefore not given to it; tokens come from its Authenticate.
 //
 // # Requests and endpoints
 //
@@ -19,10 +24,10 @@
 //
 // # The view
 //
-// One goroutine reads all keys (linearizable) and watches them from the next
-// revision on. A progress request travels on the watch stream every third of
-// RetryTimeout; a stream that gave no message for RetryTimeout (within 1 to
-// 10 s) is dead, whatever TCP thinks. The stream is also dropped when its
-// endpoint fails a request, and when a compare fails, which hints at a stale
-// view. Between the loss and the next complete read Snapshot waits.
+// One goroutine reads all keys (linearizable) and watches them from there on.
+// A progress request travels on the watch stream every third of RetryTimeout;
+// a stream that gave no message for RetryTimeout (within 1 to 10 s) is dead,
+// whatever TCP thinks. The stream is also dropped when its endpoint fails a
+// request, and when a compare fails, which hints at a stale view. Between the
+// loss and the next complete read Snapshot waits.
 package etcd

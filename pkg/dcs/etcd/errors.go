@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"github.com/pgha/pgha/pkg/dcs"
 )
 
 var errClosed = errors.New("store is closed")
@@ -29,34 +28,30 @@ const (
 
 // served nowhere near: etcd says so before it proposes anything.
 var refusals = []error{
-	rpctypes.ErrGRPCNoLeader, rpctypes.ErrGRPCNotLeader, rpctypes.ErrGRPCRequestTooManyRequests,
-	rpctypes.ErrGRPCNoSpace, rpctypes.ErrGRPCUnhealthy, rpctypes.ErrGRPCNotCapable,
+	rpctypes.ErrNoLeader, rpctypes.ErrNotLeader, rpctypes.ErrTooManyRequests,
+	rpctypes.ErrNoSpace, rpctypes.ErrUnhealthy, rpctypes.ErrNotCapable, errStaleNode,
 }
 
 var authErrors = []error{
-	rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCUserEmpty,
-	rpctypes.ErrGRPCAuthOldRevision, rpctypes.ErrGRPCPermissionDenied,
+	rpctypes.ErrInvalidAuthToken, rpctypes.ErrUserEmpty,
+	rpctypes.ErrAuthOldRevision, rpctypes.ErrPermissionDenied,
 }
 
-// judge maps the error of an attempt. Errors of etcd are told apart by their
-// text, as etcd's own client does: the codes are too coarse.
+// judge maps the error of an attempt.
 func judge(err error, sent bool) verdict {
-	if err == nil {
-		return done
-	}
-	if errors.Is(err, errStaleNode) {
-		return noEffect
-	}
-	st, _ := status.FromError(err)
+	err = rpctypes.Error(err)
+	is := func(target error) bool { return errors.Is(err, target) }
 	switch {
-	case says(st, rpctypes.ErrGRPCLeaseNotFound):
-		return leaseLost
-	case saysAny(st, authErrors):
-		return reauth
-	case saysAny(st, refusals):
+	case err == nil:
+		return done
+	case slices.ContainsFunc(refusals, is):
 		return noEffect
+	case is(rpctypes.ErrLeaseNotFound):
+		return leaseLost
+	case slices.ContainsFunc(authErrors, is):
+		return reauth
 	}
-	switch st.Code() {
+	switch codeOf(err) {
 	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied,
 		codes.FailedPrecondition, codes.OutOfRange, codes.ResourceExhausted, codes.Unauthenticated:
 		return rejected
@@ -69,29 +64,27 @@ func judge(err error, sent bool) verdict {
 	return noEffect
 }
 
-func says(st *status.Status, grpcErr error) bool {
-	return st != nil && st.Message() == status.Convert(grpcErr).Message()
+// codeOf returns the gRPC code of an error of etcd, which clientv3 has
+// stripped of its status, or of gRPC.
+func codeOf(err error) codes.Code {
+	var e rpctypes.EtcdError
+	if errors.As(err, &e) {
+		return e.Code()
+	}
+	return status.Code(err)
 }
 
-func saysAny(st *status.Status, list []error) bool {
-	for _, e := range list {
-		if says(st, e) {
-			return true
-		}
-	}
-	return false
+func late(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded
 }
 
 // fail builds the error of a request: what, which sentinel, why.
 func fail(op string, sentinel, why error) error {
-	if why == nil {
-		return fmt.Errorf("%s: %w", op, sentinel)
-	}
 	return fmt.Errorf("%s: %w: %s", op, sentinel, reason(why))
 }
 
 func reason(err error) string {
-	if errors.Is(err, context.DeadlineExceeded) {
+	if late(err) {
 		return "no answer in time"
 	}
 	text := err.Error()
@@ -99,17 +92,4 @@ func reason(err error) string {
 		text = st.Message()
 	}
 	return strings.ReplaceAll(text, "\n", " ")
-}
-
-func sentinelOf(v verdict) error {
-	switch v {
-	case leaseLost:
-		return dcs.ErrLeaseLost
-	case rejected, reauth:
-		return dcs.ErrRejected
-	case unknown:
-		return dcs.ErrUnknown
-	default:
-		return dcs.ErrUnavailable
-	}
 }

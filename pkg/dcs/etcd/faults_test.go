@@ -130,7 +130,7 @@ func TestSilentWatchIsNoticed(t *testing.T) {
 	}
 	c.proxies[0].freeze()
 	rawPut(t, raw(t, c.Members[1]), base+"/config", `{"ttl":5}`)
-	seen := within(t, 20*time.Second)
+	seen := within(t, 8*time.Second) // before the ping of an idle connection
 	for {
 		got, err := s.Snapshot(seen)
 		if err != nil {
@@ -241,6 +241,10 @@ func TestRestartOfEtcd(t *testing.T) {
 	if _, err := s.Snapshot(within(t, 20*time.Second)); err != nil {
 		t.Fatal(err)
 	}
+	select {
+	case <-s.Changed(): // by the first read
+	default:
+	}
 	c.Members[0].Stop()
 	select {
 	case <-s.Changed():
@@ -310,4 +314,20 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	goleak.VerifyNone(t, before)
+}
+
+// Closing waits for no answer.
+func TestCloseDoesNotHang(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, etcdtest.Options{})
+	p := newProxy(t, c.Members[0].Addr())
+	s := open(t, base, nil, p.url())
+	if _, err := s.Snapshot(within(t, 20*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	p.freeze()
+	start := time.Now()
+	if err := s.Close(); err != nil || time.Since(start) > time.Second {
+		t.Errorf("close: %v after %v", err, time.Since(start))
+	}
 }

@@ -109,11 +109,30 @@ func TestCompactedWatchEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pb.NewKVClient(eps[0].conn).Compact(ctx, &pb.CompactionRequest{Revision: 3}); err != nil {
+	if _, err := eps[0].client.Compact(ctx, 3); err != nil {
 		t.Fatal(err)
 	}
-	err = s.follow(ctx, cancel, eps[0], 1)
+	watchCtx, f := track(ctx)
+	defer f.stop(nil)
+	err = s.follow(watchCtx, f.stop, eps[0], 1)
 	if err == nil || !strings.Contains(err.Error(), "compacted") {
 		t.Fatalf("watch from a compacted revision: %v", err)
+	}
+}
+
+// clientv3 would try a keepalive again without pause until the context ends.
+func TestKeepAliveOnceIsOneAttempt(t *testing.T) {
+	t.Parallel()
+	client, err := newClient(&Config{}, newTokens("", "").current, "http://127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	limit, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	ctx, f := track(limit)
+	_, err = client.KeepAliveOnce(ctx, 1)
+	if codeOf(err) != codes.Unavailable || limit.Err() != nil || f.sent.Load() {
+		t.Errorf("refused connection: %v, sent %v", err, f.sent.Load())
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/pgha/pgha/pkg/dcs"
 )
@@ -101,11 +101,11 @@ func (s *Store) grant(ctx context.Context, old int64) (int64, error) {
 	if id != old && id != 0 {
 		return id, nil
 	}
-	req := &pb.LeaseGrantRequest{TTL: int64((want + time.Second - 1) / time.Second)}
-	var resp *pb.LeaseGrantResponse
+	seconds := int64((want + time.Second - 1) / time.Second)
+	var resp *clientv3.LeaseGrantResponse
 	// Repeatable: a lease nobody knows of expires unused.
 	err := s.call(ctx, request{op: op, repeatable: true, read: true}, func(ctx context.Context, ep *endpoint) (err error) {
-		resp, err = pb.NewLeaseClient(ep.conn).LeaseGrant(ctx, req)
+		resp, err = ep.client.Grant(ctx, seconds)
 		return err
 	})
 	if err != nil {
@@ -113,40 +113,28 @@ func (s *Store) grant(ctx context.Context, old int64) (int64, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lease.id, s.lease.asked = resp.ID, want
+	s.lease.id, s.lease.asked = int64(resp.ID), want
 	s.lease.granted = time.Duration(resp.TTL) * time.Second
-	return resp.ID, nil
+	return int64(resp.ID), nil
 }
 
 // keepAlive renews lease id once and returns its TTL.
 func (s *Store) keepAlive(ctx context.Context, id int64) (time.Duration, error) {
-	const op = "keep lease alive"
-	var resp *pb.LeaseKeepAliveResponse
-	err := s.call(ctx, request{op: op, repeatable: true}, func(ctx context.Context, ep *endpoint) (err error) {
-		if resp, err = keepAliveOnce(ctx, ep, id); err != nil {
+	var resp *clientv3.LeaseKeepAliveResponse
+	err := s.call(ctx, request{op: "keep lease alive", repeatable: true}, func(ctx context.Context, ep *endpoint) (err error) {
+		resp, err = ep.client.KeepAliveOnce(ctx, clientv3.LeaseID(id))
+		if resp == nil {
 			return err
 		}
-		return s.seen.check(resp.Header)
+		// The answer that the lease is gone comes with an error, and is
+		// believed only of a member that keeps up.
+		if stale := s.seen.check(resp.ResponseHeader); stale != nil {
+			return stale
+		}
+		return err
 	})
 	if err != nil {
 		return 0, err
 	}
-	if resp.TTL <= 0 {
-		return 0, fail(op, dcs.ErrLeaseLost, nil)
-	}
 	return time.Duration(resp.TTL) * time.Second, nil
-}
-
-func keepAliveOnce(ctx context.Context, ep *endpoint, id int64) (*pb.LeaseKeepAliveResponse, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends the stream
-	stream, err := pb.NewLeaseClient(ep.conn).LeaseKeepAlive(ctx)
-	if err != nil {
-		return nil, err
-	}
-	// A failed Send shows its reason in Recv.
-	if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: id}); err == nil {
-		_ = stream.CloseSend()
-	}
-	return stream.Recv()
 }

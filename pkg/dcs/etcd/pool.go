@@ -2,26 +2,19 @@ package etcd
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
-	"strings"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/stats"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// endpoint is one etcd server as we reach it.
+// endpoint is one etcd server as we reach it. Its client knows no other, so
+// that clientv3 has nothing to balance.
 type endpoint struct {
-	url  string
-	conn *grpc.ClientConn
+	url    string
+	client *clientv3.Client
 
 	// Guarded by pool.mu.
 	failed   time.Time // last failure
@@ -30,7 +23,7 @@ type endpoint struct {
 
 // pool holds the endpoints. The preferred one is the one that answered last.
 type pool struct {
-	dial       func(url string) (*grpc.ClientConn, error)
+	dial       func(url string) (*clientv3.Client, error)
 	configured []string
 
 	mu      sync.Mutex
@@ -41,57 +34,8 @@ type pool struct {
 	closed  bool
 }
 
-func newPool(cfg *Config) *pool {
-	p := &pool{dial: dialer(cfg), configured: cfg.Endpoints, ready: make(chan struct{})}
-	return p
-}
-
-const (
-	// pingTime is how long a connection with an open stream may be silent
-	// before it is pinged; etcd refuses pings more often than every 5 s.
-	pingTime   = 10 * time.Second
-	maxMessage = 64 << 20
-)
-
-func dialer(cfg *Config) func(string) (*grpc.ClientConn, error) {
-	timeout := min(max(cfg.RetryTimeout/2, time.Second), 5*time.Second)
-	opts := []grpc.DialOption{
-		grpc.WithNoProxy(),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithDisableRetry(),
-		grpc.WithStatsHandler(sentTracer{}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithUserAgent("pgha"),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingTime, Timeout: timeout}),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: 2 * time.Second,
-		}),
-	}
-	tlsConfig := cfg.TLS
-	return func(url string) (*grpc.ClientConn, error) {
-		scheme, addr, _ := strings.Cut(url, "://")
-		creds := insecure.NewCredentials()
-		if scheme == "https" {
-			creds = credentials.NewTLS(serverTLS(tlsConfig, addr))
-		}
-		// passthrough: names are resolved by the Go dialer at each connection
-		// attempt, so a dead DNS never touches an established connection.
-		return grpc.NewClient("passthrough:///"+addr, append(opts, grpc.WithTransportCredentials(creds))...)
-	}
-}
-
-func serverTLS(base *tls.Config, addr string) *tls.Config {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if base != nil {
-		cfg = base.Clone()
-	}
-	if cfg.ServerName == "" {
-		if host, _, err := net.SplitHostPort(addr); err == nil {
-			cfg.ServerName = host
-		}
-	}
-	return cfg
+func newPool(configured []string, dial func(url string) (*clientv3.Client, error)) *pool {
+	return &pool{dial: dial, configured: configured, ready: make(chan struct{})}
 }
 
 // set replaces the endpoints by urls; known ones keep their connections.
@@ -112,7 +56,7 @@ func (p *pool) set(urls []string) error {
 		next = append(next, ep)
 	}
 	for _, ep := range p.eps {
-		if !contains(next, ep) {
+		if !slices.Contains(next, ep) {
 			p.retired = append(p.retired, ep)
 		}
 	}
@@ -120,7 +64,7 @@ func (p *pool) set(urls []string) error {
 		close(p.ready)
 	}
 	p.eps = next
-	if !contains(next, p.first) {
+	if !slices.Contains(next, p.first) {
 		p.first = next[0]
 	}
 	return nil
@@ -133,20 +77,11 @@ func (p *pool) known(url string) (*endpoint, error) {
 			return ep, nil
 		}
 	}
-	conn, err := p.dial(url)
+	client, err := p.dial(url)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", url, err)
 	}
-	return &endpoint{url: url, conn: conn}, nil
-}
-
-func contains(eps []*endpoint, ep *endpoint) bool {
-	for _, e := range eps {
-		if e == ep {
-			return true
-		}
-	}
-	return false
+	return &endpoint{url: url, client: client}, nil
 }
 
 // revive adds the configured endpoints again: none of those etcd told us
@@ -186,17 +121,11 @@ func (p *pool) order(ctx context.Context) ([]*endpoint, error) {
 	}
 	list := []*endpoint{p.first}
 	for _, ep := range p.eps {
-		if ep == p.first {
-			continue
+		if ep != p.first {
+			list = append(list, ep)
 		}
-		at := len(list)
-		for at > 1 && ep.failed.Before(list[at-1].failed) {
-			at--
-		}
-		list = append(list, nil)
-		copy(list[at+1:], list[at:])
-		list[at] = ep
 	}
+	slices.SortStableFunc(list[1:], func(a, b *endpoint) int { return a.failed.Compare(b.failed) })
 	return list, nil
 }
 
@@ -204,7 +133,7 @@ func (p *pool) good(ep *endpoint, now time.Time) (switched bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ep.answered = now
-	if p.first == ep || !contains(p.eps, ep) {
+	if p.first == ep || !slices.Contains(p.eps, ep) {
 		return false
 	}
 	p.first = ep
@@ -240,31 +169,6 @@ func (p *pool) close() {
 
 func closeAll(eps []*endpoint) {
 	for _, ep := range eps {
-		_ = ep.conn.Close() // only says that it was closed before
+		_ = ep.client.Close() // only says that it is closed
 	}
 }
-
-// sentTracer notes in the context of a call that its request was handed to a
-// connection: from then on it may have had its effect.
-type sentTracer struct{}
-
-type sentKey struct{}
-
-func withSent(ctx context.Context) (context.Context, *atomic.Bool) {
-	sent := new(atomic.Bool)
-	return context.WithValue(ctx, sentKey{}, sent), sent
-}
-
-func (sentTracer) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
-
-func (sentTracer) HandleRPC(ctx context.Context, s stats.RPCStats) {
-	if _, ok := s.(*stats.OutHeader); ok {
-		if sent, ok := ctx.Value(sentKey{}).(*atomic.Bool); ok {
-			sent.Store(true)
-		}
-	}
-}
-
-func (sentTracer) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-func (sentTracer) HandleConn(context.Context, stats.ConnStats) {}

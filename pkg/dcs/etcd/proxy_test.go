@@ -89,6 +89,8 @@ func (p *proxy) accept() {
 			continue
 		}
 		if !p.track(in) || !p.track(out) {
+			in.Close()
+			out.Close() // etcd waits two minutes for an idle new connection when it stops
 			return
 		}
 		p.wg.Add(2)

@@ -109,8 +109,9 @@ func enableAuth(t *testing.T, m *etcdtest.Member, user, password, prefix string)
 	return auth
 }
 
+// Not parallel: the members of all tests in this process count requests
+// together.
 func TestPassword(t *testing.T) {
-	t.Parallel()
 	const secret = "canary-7f3a"
 	c := etcdtest.Start(t, etcdtest.Options{})
 	as := func(user, password string) func(*etcd.Config) {

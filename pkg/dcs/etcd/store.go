@@ -8,6 +8,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/dcs/internal/view"
@@ -28,10 +29,9 @@ type Store struct {
 	watchMu    sync.Mutex
 	generation int       // counts the losses of the view
 	watchAt    *endpoint // nil without a stream
-	watchStop  context.CancelFunc
+	watchStop  context.CancelCauseFunc
 
 	granting chan struct{} // holds one token: one grant at a time
-	refresh  chan struct{} // asks for another look at the member list
 
 	mu    sync.Mutex
 	want  time.Duration
@@ -51,14 +51,14 @@ type leaseState struct {
 var _ dcs.Store = (*Store)(nil)
 
 func newStore(cfg Config) *Store {
+	auth := newTokens(cfg.Username, cfg.Password)
 	return &Store{
 		cfg:      cfg,
 		log:      cfg.Logger,
-		pool:     newPool(&cfg),
-		auth:     &tokens{asking: make(chan struct{}, 1), user: cfg.Username, password: cfg.Password},
+		pool:     newPool(cfg.Endpoints, func(url string) (*clientv3.Client, error) { return newClient(&cfg, auth.current, url) }),
+		auth:     auth,
 		view:     view.New(cfg.Base),
 		granting: make(chan struct{}, 1),
-		refresh:  make(chan struct{}, 1),
 		want:     cfg.TTL,
 	}
 }
@@ -115,11 +115,9 @@ func (s *Store) Read(ctx context.Context) (*dcs.Cluster, error) {
 
 // readAll reads every key of the cluster, linearizable.
 func (s *Store) readAll(ctx context.Context, op string) ([]dcs.KV, *pb.ResponseHeader, error) {
-	prefix := s.cfg.Base + "/"
-	req := &pb.RangeRequest{Key: []byte(prefix), RangeEnd: []byte(dcs.PrefixEnd(prefix))}
-	var resp *pb.RangeResponse
+	var resp *clientv3.GetResponse
 	err := s.call(ctx, request{op: op, repeatable: true, read: true}, func(ctx context.Context, ep *endpoint) (err error) {
-		if resp, err = pb.NewKVClient(ep.conn).Range(ctx, req); err != nil {
+		if resp, err = ep.client.Get(ctx, s.cfg.Base+"/", clientv3.WithPrefix()); err != nil {
 			return err
 		}
 		return s.seen.check(resp.Header)

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/dcs/internal/view"
@@ -17,7 +17,7 @@ import (
 var errDefinite = errors.New("definite")
 
 // conflict is a failed compare: definite, whatever earlier attempts did.
-type conflict struct{ resp *pb.TxnResponse }
+type conflict struct{ resp *clientv3.TxnResponse }
 
 func (conflict) Error() string        { return "compare failed" }
 func (conflict) Is(target error) bool { return target == errDefinite }
@@ -29,47 +29,20 @@ func toKV(kv *mvccpb.KeyValue) dcs.KV {
 	}
 }
 
-func createdAt(key string, rev int64) *pb.Compare {
-	return &pb.Compare{
-		Key: []byte(key), Target: pb.Compare_CREATE, Result: pb.Compare_EQUAL,
-		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: rev},
-	}
+func createdAt(key string, rev int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(key), "=", rev)
 }
 
-func modifiedAt(key string, rev int64) *pb.Compare {
-	return &pb.Compare{
-		Key: []byte(key), Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
-		TargetUnion: &pb.Compare_ModRevision{ModRevision: rev},
-	}
+func modifiedAt(key string, rev int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(key), "=", rev)
 }
 
-func leasedBy(key string, lease int64) *pb.Compare {
-	return &pb.Compare{
-		Key: []byte(key), Target: pb.Compare_LEASE, Result: pb.Compare_EQUAL,
-		TargetUnion: &pb.Compare_Lease{Lease: lease},
-	}
-}
-
-func putOp(kv dcs.KV) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{
-		RequestPut: &pb.PutRequest{Key: []byte(kv.Key), Value: kv.Value, Lease: kv.LeaseID},
-	}}
-}
-
-func deleteOp(key string) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{
-		RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)},
-	}}
-}
-
-func getOp(key string) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{
-		RequestRange: &pb.RangeRequest{Key: []byte(key)},
-	}}
+func leasedBy(key string, lease int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.LeaseValue(key), "=", lease)
 }
 
 // got returns the key read by operation i of a transaction; nil if absent.
-func got(resp *pb.TxnResponse, i int) *mvccpb.KeyValue {
+func got(resp *clientv3.TxnResponse, i int) *mvccpb.KeyValue {
 	if i >= len(resp.Responses) {
 		return nil
 	}
@@ -85,36 +58,36 @@ func got(resp *pb.TxnResponse, i int) *mvccpb.KeyValue {
 // it had its effect all the same.
 type change struct {
 	request
-	when    []*pb.Compare
+	when    []clientv3.Cmp
 	puts    []dcs.KV
 	deletes []string
 	look    []string // keys to read when a compare fails
 	// ours judges those keys; it is asked only if an earlier attempt may have
 	// got through. nil: a failed compare is a conflict.
-	ours func(*pb.TxnResponse) bool
+	ours func(*clientv3.TxnResponse) bool
 }
 
 // apply runs c. On success the own view has it. rev is 0 when the change was
 // recognised afterwards: the watch brings it then.
-func (s *Store) apply(ctx context.Context, c change) (rev int64, resp *pb.TxnResponse, err error) {
-	txn := &pb.TxnRequest{Compare: c.when}
+func (s *Store) apply(ctx context.Context, c change) (rev int64, resp *clientv3.TxnResponse, err error) {
+	var then, otherwise []clientv3.Op
 	var keys []string
 	var events []view.Event
 	for _, key := range c.deletes {
-		txn.Success = append(txn.Success, deleteOp(key))
+		then = append(then, clientv3.OpDelete(key))
 		events = append(events, view.Event{KV: dcs.KV{Key: key}, Deleted: true})
 		keys = append(keys, key)
 	}
 	for _, kv := range c.puts {
-		txn.Success = append(txn.Success, putOp(kv))
+		then = append(then, clientv3.OpPut(kv.Key, string(kv.Value), clientv3.WithLease(clientv3.LeaseID(kv.LeaseID))))
 		events = append(events, view.Event{KV: kv})
 		keys = append(keys, kv.Key)
 	}
 	for _, key := range c.look {
-		txn.Failure = append(txn.Failure, getOp(key))
+		otherwise = append(otherwise, clientv3.OpGet(key))
 	}
 	s.view.Begin(keys...)
-	rev, resp, err = s.send(ctx, c, txn)
+	rev, resp, err = s.send(ctx, c, then, otherwise)
 	if err != nil {
 		s.view.End(keys, 0)
 		return 0, resp, err
@@ -132,11 +105,11 @@ func (s *Store) apply(ctx context.Context, c change) (rev int64, resp *pb.TxnRes
 	return rev, resp, nil
 }
 
-func (s *Store) send(ctx context.Context, c change, txn *pb.TxnRequest) (int64, *pb.TxnResponse, error) {
-	var resp *pb.TxnResponse
+func (s *Store) send(ctx context.Context, c change, then, otherwise []clientv3.Op) (int64, *clientv3.TxnResponse, error) {
+	var resp *clientv3.TxnResponse
 	maybe := false
 	err := s.call(ctx, c.request, func(ctx context.Context, ep *endpoint) error {
-		answer, err := pb.NewKVClient(ep.conn).Txn(ctx, txn)
+		answer, err := ep.client.Txn(ctx).If(c.when...).Then(then...).Else(otherwise...).Commit()
 		if err != nil {
 			maybe = maybe || judge(err, true) == unknown
 			return err
@@ -199,7 +172,7 @@ func (s *Store) claim(ctx context.Context, c dcs.Claim, lease int64) (int64, err
 	leader, status := s.path(dcs.KeyLeader), s.path(dcs.KeyStatus)
 	rev, resp, err := s.apply(ctx, change{
 		request: request{op: "claim leader key", repeatable: true},
-		when: []*pb.Compare{
+		when: []clientv3.Cmp{
 			createdAt(leader, 0), modifiedAt(status, c.StatusRevision), modifiedAt(s.path(dcs.KeySync), c.SyncRevision),
 		},
 		puts: []dcs.KV{
@@ -207,7 +180,7 @@ func (s *Store) claim(ctx context.Context, c dcs.Claim, lease int64) (int64, err
 			{Key: status, Value: c.Status},
 		},
 		look: []string{leader},
-		ours: func(r *pb.TxnResponse) bool {
+		ours: func(r *clientv3.TxnResponse) bool {
 			kv := got(r, 0)
 			return kv != nil && kv.Lease == lease && string(kv.Value) == c.Name
 		},
@@ -233,7 +206,7 @@ func (s *Store) Renew(ctx context.Context, r dcs.Renewal) error {
 	s.mu.Unlock()
 	c := change{
 		request: request{op: "renew leadership", repeatable: true},
-		when:    []*pb.Compare{epochIs(leader, r.Epoch)},
+		when:    []clientv3.Cmp{epochIs(leader, r.Epoch)},
 	}
 	if stays {
 		c.when = append(c.when, leasedBy(leader, lease))
@@ -254,7 +227,7 @@ func (s *Store) Renew(ctx context.Context, r dcs.Renewal) error {
 }
 
 // epochIs guards by epoch. Epoch 0 would mean "absent": it never holds.
-func epochIs(leader string, epoch int64) *pb.Compare {
+func epochIs(leader string, epoch int64) clientv3.Cmp {
 	if epoch <= 0 {
 		epoch = -1
 	}
@@ -266,10 +239,10 @@ func (s *Store) Release(ctx context.Context, r dcs.Release) error {
 	leader, status := s.path(dcs.KeyLeader), s.path(dcs.KeyStatus)
 	c := change{
 		request: request{op: "release leader key", repeatable: true},
-		when:    []*pb.Compare{epochIs(leader, r.Epoch)},
+		when:    []clientv3.Cmp{epochIs(leader, r.Epoch)},
 		deletes: []string{leader},
 		look:    []string{leader, status},
-		ours: func(resp *pb.TxnResponse) bool {
+		ours: func(resp *clientv3.TxnResponse) bool {
 			if kv := got(resp, 0); kv != nil && kv.CreateRevision == r.Epoch {
 				return false
 			}
@@ -333,10 +306,10 @@ func (s *Store) DeleteInitialize(ctx context.Context, revision int64) error {
 	}
 	_, _, err := s.apply(ctx, change{
 		request: request{op: "delete initialize", repeatable: true},
-		when:    []*pb.Compare{modifiedAt(key, revision)},
+		when:    []clientv3.Cmp{modifiedAt(key, revision)},
 		deletes: []string{key},
 		look:    []string{key},
-		ours:    func(r *pb.TxnResponse) bool { return got(r, 0) == nil },
+		ours:    func(r *clientv3.TxnResponse) bool { return got(r, 0) == nil },
 	})
 	return err
 }

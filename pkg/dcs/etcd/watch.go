@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/dcs/internal/view"
@@ -20,10 +19,11 @@ func (s *Store) silence() time.Duration {
 }
 
 // watchLoop keeps the view whole: read everything, watch, and again as soon
-// as the watch ends. It waits only when the read fails.
+// as the watch ends. It waits only when that led nowhere.
 func (s *Store) watchLoop(ctx context.Context) {
 	wait := firstPause
 	for ctx.Err() == nil {
+		start := time.Now()
 		err := s.watchOnce(ctx)
 		s.view.Lost()
 		if ctx.Err() != nil {
@@ -33,7 +33,7 @@ func (s *Store) watchLoop(ctx context.Context) {
 			continue
 		}
 		s.log.Info("watch on etcd ended, reading anew", "reason", reason(err))
-		if !errors.Is(err, errNotRead) {
+		if !errors.Is(err, errNotRead) && time.Since(start) > firstPause {
 			wait = firstPause
 			continue
 		}
@@ -45,9 +45,11 @@ func (s *Store) watchLoop(ctx context.Context) {
 }
 
 var (
-	errResync  = errors.New("the view has to be read anew")
-	errNotRead = errors.New("cluster could not be read")
-	errSilent  = errors.New("no message on the watch stream")
+	errResync     = errors.New("the view has to be read anew")
+	errNotRead    = errors.New("cluster could not be read")
+	errSilent     = errors.New("no message on the watch stream")
+	errDropped    = errors.New("its endpoint did not serve a request")
+	errWatchEnded = errors.New("etcd ended it")
 )
 
 // watchOnce reads the cluster and follows it until the stream ends.
@@ -66,17 +68,19 @@ func (s *Store) watchOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel = context.WithCancel(ctx)
-	defer cancel()
-	if !s.install(generation, kvs, header, eps[0], cancel) {
+	ctx, f := track(ctx)
+	defer f.stop(nil)
+	if !s.install(generation, kvs, header, eps[0], f.stop) {
 		return errResync
 	}
 	defer s.uninstall()
-	return s.follow(ctx, cancel, eps[0], header.GetRevision()+1)
+	// From the revision read, not the next one: etcd does not answer a progress
+	// request before the first revision that is watched.
+	return s.follow(ctx, f.stop, eps[0], header.GetRevision())
 }
 
 // install makes the view whole, unless it was declared lost since generation.
-func (s *Store) install(generation int, kvs []dcs.KV, h *pb.ResponseHeader, ep *endpoint, stop context.CancelFunc) bool {
+func (s *Store) install(generation int, kvs []dcs.KV, h *pb.ResponseHeader, ep *endpoint, stop context.CancelCauseFunc) bool {
 	s.watchMu.Lock()
 	defer s.watchMu.Unlock()
 	if s.generation != generation {
@@ -98,7 +102,7 @@ func (s *Store) uninstall() {
 func (s *Store) resync() {
 	s.watchMu.Lock()
 	defer s.watchMu.Unlock()
-	s.lose()
+	s.lose(errResync)
 }
 
 // dropWatch loses the view if it is fed by ep.
@@ -106,107 +110,71 @@ func (s *Store) dropWatch(ep *endpoint) {
 	s.watchMu.Lock()
 	defer s.watchMu.Unlock()
 	if s.watchAt == ep {
-		s.lose()
+		s.lose(errDropped)
 	}
 }
 
-func (s *Store) lose() {
+func (s *Store) lose(why error) {
 	s.generation++
 	s.view.Lost()
 	if s.watchStop != nil {
-		s.watchStop()
+		s.watchStop(why)
 	}
 }
 
-// follow watches from revision from on, at ep.
-func (s *Store) follow(ctx context.Context, stop context.CancelFunc, ep *endpoint, from int64) error {
-	token, err := s.auth.get(ctx, ep)
-	if err != nil {
-		return err
-	}
-	stream, err := pb.NewWatchClient(ep.conn).Watch(outgoing(ctx, token))
-	if err != nil {
-		return err
-	}
-	prefix := s.cfg.Base + "/"
-	err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: []byte(prefix), RangeEnd: []byte(dcs.PrefixEnd(prefix)), StartRevision: from, ProgressNotify: true,
-	}}})
-	if err != nil {
-		_, err = stream.Recv() // tells why
-		return err
-	}
-	var heard atomic.Int64
-	heard.Store(time.Now().UnixNano())
-	dead := make(chan struct{})
-	prober := make(chan struct{})
-	go func() {
-		defer close(prober)
-		s.probe(ctx, stop, stream, &heard, dead)
-	}()
-	err = s.receive(stream, &heard)
-	stop()
-	<-prober
-	select {
-	case <-dead:
-		s.pool.bad(ep, time.Now())
-		return errSilent
-	default:
-		if judge(err, true) == reauth {
-			s.auth.drop(token)
-		}
-		return err
-	}
-}
-
-// probe asks for progress on the stream, and stops it when nothing came back
-// for too long. It closes dead in that case.
-func (s *Store) probe(ctx context.Context, stop context.CancelFunc, stream pb.Watch_WatchClient, heard *atomic.Int64, dead chan<- struct{}) {
+// follow watches from revision from on, at ep, until ctx ends, which a broken
+// stream (see streamOnce) and silence see to.
+func (s *Store) follow(ctx context.Context, stop context.CancelCauseFunc, ep *endpoint, from int64) error {
+	// A Watcher of its own, because that of the client would go on connecting
+	// for a watch that is given up: Close ends the stream and all behind it.
+	watcher := clientv3.NewWatcher(ep.client)
+	defer watcher.Close()
 	limit := s.silence()
-	ticker := time.NewTicker(limit / 3)
-	defer ticker.Stop()
-	ask := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+	silent := time.AfterFunc(limit, func() { stop(errSilent) })
+	defer silent.Stop()
+	ask := time.NewTicker(limit / 3)
+	defer ask.Stop()
+	watch := watcher.Watch(ctx, s.cfg.Base+"/", clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithProgressNotify())
 	for {
 		select {
 		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			if now.UnixNano()-heard.Load() > int64(limit) {
-				s.view.Lost()
-				close(dead)
-				stop()
-				return
+			return s.unfollow(ctx, ep)
+		case <-ask.C:
+			_ = watcher.RequestProgress(ctx) // if it fails, ctx ends
+		case resp, open := <-watch:
+			err := resp.Err()
+			if !open {
+				err = errWatchEnded
 			}
-			if stream.Send(ask) != nil {
-				return // Recv reports the reason
+			if err != nil {
+				stop(err) // does nothing if ctx has ended before
+				return s.unfollow(ctx, ep)
 			}
+			silent.Reset(limit)
+			s.applyEvents(resp.Events)
 		}
 	}
 }
 
-// receive applies what the stream brings until it ends.
-func (s *Store) receive(stream pb.Watch_WatchClient, heard *atomic.Int64) error {
-	for {
-		resp, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		heard.Store(time.Now().UnixNano())
-		if resp.CompactRevision != 0 {
-			return fmt.Errorf("watched revision is compacted, history starts at %d", resp.CompactRevision)
-		}
-		if resp.Canceled {
-			return fmt.Errorf("watch cancelled by etcd: %s", resp.CancelReason)
-		}
-		if len(resp.Events) == 0 {
-			continue
-		}
-		events := make([]view.Event, 0, len(resp.Events))
-		for _, e := range resp.Events {
-			events = append(events, view.Event{KV: toKV(e.Kv), Deleted: e.Type == mvccpb.DELETE})
-		}
-		// The header may be ahead of the events (etcd issue 15220): only they
-		// tell how far the view is complete.
-		s.view.Apply(events, events[len(events)-1].KV.ModRevision)
+// unfollow returns why ctx has ended.
+func (s *Store) unfollow(ctx context.Context, ep *endpoint) error {
+	s.view.Lost()
+	err := context.Cause(ctx)
+	if errors.Is(err, errSilent) {
+		s.pool.bad(ep, time.Now())
 	}
+	return err
+}
+
+func (s *Store) applyEvents(list []*clientv3.Event) {
+	if len(list) == 0 {
+		return
+	}
+	events := make([]view.Event, 0, len(list))
+	for _, e := range list {
+		events = append(events, view.Event{KV: toKV(e.Kv), Deleted: e.Type == clientv3.EventTypeDelete})
+	}
+	// The header may be ahead of the events (etcd issue 15220): only they
+	// tell how far the view is complete.
+	s.view.Apply(events, events[len(events)-1].KV.ModRevision)
 }

@@ -65,7 +65,8 @@ func (v *View) Reset(kvs []dcs.KV, rev int64, id uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	// A restored etcd begins anew: nothing known before counts (safety E5).
-	same := id == v.id && rev >= v.rev
+	// Before the first read only own writes are known, and they may be newer.
+	same := (id == v.id || v.id == 0) && rev >= v.rev
 	next := make(map[string]dcs.KV, len(kvs))
 	for _, kv := range kvs {
 		if !same || v.gone[kv.Key] <= kv.ModRevision {

@@ -124,3 +124,14 @@ func TestLostAndWait(t *testing.T) {
 		t.Error("decoded again without a change")
 	}
 }
+
+// A write that returned before the first read was installed is newer than it.
+func TestFirstReadDoesNotUndoOwnWrites(t *testing.T) {
+	v := New("/b")
+	v.Begin(key)
+	v.End([]string{key}, 6, Event{KV: kv(`{"ttl":7}`, 0)})
+	v.Reset(nil, 5, 1)
+	if got := config(v); got != `{"ttl":7}` {
+		t.Errorf("after the first read: %q", got)
+	}
+}
