@@ -81,7 +81,7 @@ func TestListDetails(t *testing.T) {
 		keys: map[string]string{"members/a": member + `,"role":"replica","tags":{"büro":"\"😀\n","n":1.50,"l":[null,{"b":false,"a":{}}]}}`},
 		want: "\n" + `[{"Cluster": "pg-ha-cluster", "Member": "a", "Host": "10.0.0.1", "Role": "Replica", "State": "running", ` +
 			`"Receive LSN": "unknown", "Replay LSN": "unknown", ` +
-			`"Tags": {"b\u00fcro": "\"\ud83d\ude00\n", "n": 1.50, "l": [null, {"a": {}, "b": false}]}}]` + "\n",
+			`"Tags": {"b\u00fcro": "\"\ud83d\ude00\n", "n": 1.5, "l": [null, {"a": {}, "b": false}]}}]` + "\n",
 	}, {
 		name: "nobody", args: "-f json", want: "\n[]\n",
 	}, {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/dcs"
 )
 
@@ -138,14 +139,14 @@ func extraCell(m *memberInfo, col string, f format) any {
 	case col == colScheduled:
 		return m.scheduled
 	case col == colTags && len(m.tags) > 0:
-		return tagsCell(m.tags, f)
+		return tagsCell(m.tags.Object(), f)
 	}
 	return ""
 }
 
 // tagsCell gives tags as YAML text where the format is text, and as a value
 // where the format has objects of its own.
-func tagsCell(tags dcs.Tags, f format) any {
+func tagsCell(tags pyjson.Object, f format) any {
 	switch f {
 	case formatPretty:
 		return strings.TrimSpace(yamlBlock(tags))

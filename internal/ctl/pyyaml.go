@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/internal/pyjson"
 )
 
 // yamlBlock prints v as Patroni's safe_dump in block style does: keys sorted,
@@ -26,14 +26,14 @@ func yamlFlow(v any) string { return flowAt(v, 0) }
 // flowAt prints v inside a collection whose strings continue at indent.
 func flowAt(v any, indent int) string {
 	switch v := v.(type) {
-	case dcs.Tags:
+	case pyjson.Object:
 		parts := make([]string, len(v))
-		for i, tag := range byName(v) {
-			parts[i] = yamlScalar(tag.Name, true, indent+4) + ": " + flowAt(tag.Value, indent+2)
+		for i, field := range byName(v) {
+			parts[i] = yamlScalar(field.Name, true, indent+4) + ": " + flowAt(field.Value, indent+2)
 		}
 		return "{" + strings.Join(parts, ", ") + "}"
 	case map[string]any:
-		return flowAt(sortedTags(v), indent)
+		return flowAt(pyjson.Sorted(v), indent)
 	case []any:
 		parts := make([]string, len(v))
 		for i, item := range v {
@@ -49,8 +49,8 @@ func flowAt(v any, indent int) string {
 func writeBlock(b *strings.Builder, v any, indent int, inline bool) {
 	switch v := v.(type) {
 	case map[string]any:
-		writeBlock(b, sortedTags(v), indent, inline)
-	case dcs.Tags:
+		writeBlock(b, pyjson.Sorted(v), indent, inline)
+	case pyjson.Object:
 		writeMapping(b, v, indent, inline)
 	case []any:
 		writeSequence(b, v, indent, inline)
@@ -59,26 +59,26 @@ func writeBlock(b *strings.Builder, v any, indent int, inline bool) {
 	}
 }
 
-func writeMapping(b *strings.Builder, tags dcs.Tags, indent int, inline bool) {
-	if len(tags) == 0 {
+func writeMapping(b *strings.Builder, o pyjson.Object, indent int, inline bool) {
+	if len(o) == 0 {
 		b.WriteString("{}\n")
 		return
 	}
-	for i, tag := range byName(tags) {
+	for i, field := range byName(o) {
 		if i > 0 || !inline {
 			b.WriteString(strings.Repeat(" ", indent))
 		}
-		b.WriteString(yamlScalar(tag.Name, false, indent+2) + ":")
+		b.WriteString(yamlScalar(field.Name, false, indent+2) + ":")
 		switch {
-		case isEmptyCollection(tag.Value) || isScalar(tag.Value):
+		case isEmptyCollection(field.Value) || isScalar(field.Value):
 			b.WriteByte(' ')
-			writeBlock(b, tag.Value, indent+2, true)
-		case isSequence(tag.Value):
+			writeBlock(b, field.Value, indent+2, true)
+		case isSequence(field.Value):
 			b.WriteByte('\n')
-			writeBlock(b, tag.Value, indent, false)
+			writeBlock(b, field.Value, indent, false)
 		default:
 			b.WriteByte('\n')
-			writeBlock(b, tag.Value, indent+2, false)
+			writeBlock(b, field.Value, indent+2, false)
 		}
 	}
 }
@@ -97,9 +97,9 @@ func writeSequence(b *strings.Builder, items []any, indent int, inline bool) {
 	}
 }
 
-func byName(tags dcs.Tags) dcs.Tags {
-	sorted := slices.Clone(tags)
-	slices.SortStableFunc(sorted, func(a, b dcs.Tag) int { return strings.Compare(a.Name, b.Name) })
+func byName(o pyjson.Object) pyjson.Object {
+	sorted := slices.Clone(o)
+	slices.SortStableFunc(sorted, func(a, b pyjson.Field) int { return strings.Compare(a.Name, b.Name) })
 	return sorted
 }
 
@@ -110,7 +110,7 @@ func isSequence(v any) bool {
 
 func isScalar(v any) bool {
 	switch v.(type) {
-	case dcs.Tags, map[string]any, []any:
+	case pyjson.Object, map[string]any, []any:
 		return false
 	}
 	return true
@@ -118,7 +118,7 @@ func isScalar(v any) bool {
 
 func isEmptyCollection(v any) bool {
 	switch v := v.(type) {
-	case dcs.Tags:
+	case pyjson.Object:
 		return len(v) == 0
 	case map[string]any:
 		return len(v) == 0

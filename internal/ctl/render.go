@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/internal/pyjson"
 )
 
 // format is one of the values of --format.
@@ -20,7 +20,7 @@ const (
 )
 
 // table is what a command prints, in any format. A cell is a string, an int64
-// or dcs.Tags.
+// or a pyjson.Object.
 type table struct {
 	title   string // overlays the top rule of a pretty table
 	columns []string
@@ -163,38 +163,39 @@ func titleRule(rule, title string) string {
 
 // cellText is a cell in the formats made of text.
 func cellText(cell any) string {
-	if tags, ok := cell.(dcs.Tags); ok {
+	if tags, ok := cell.(pyjson.Object); ok {
 		return yamlFlow(tags)
 	}
 	return fmt.Sprint(cell)
 }
 
 // object is one row as ordered keys and values, for JSON and YAML.
-func (t *table) object(row []any) dcs.Tags {
-	obj := make(dcs.Tags, 0, len(row))
+func (t *table) object(row []any) pyjson.Object {
+	obj := make(pyjson.Object, 0, len(row))
 	for i, cell := range row {
 		if t.dropsEmpty && cell == any("") {
 			continue
 		}
-		obj = append(obj, dcs.Tag{Name: t.columns[i], Value: cell})
+		obj.Set(t.columns[i], cell)
 	}
 	return obj
 }
 
-// json prints an array of objects on one line, with Python's separators.
-func (t *table) json() string {
+// objects is the table as a list of objects.
+func (t *table) objects() []any {
 	list := make([]any, 0, len(t.rows))
 	for _, row := range t.rows {
 		list = append(list, t.object(row))
 	}
-	return pythonJSON(list) + "\n"
+	return list
+}
+
+// json prints an array of objects on one line, with Python's separators.
+func (t *table) json() string {
+	return string(pyjson.Append(nil, t.objects(), pyjson.Spaced)) + "\n"
 }
 
 // yaml prints an array of objects with sorted keys, then an empty line.
 func (t *table) yaml() string {
-	list := make([]any, 0, len(t.rows))
-	for _, row := range t.rows {
-		list = append(list, t.object(row))
-	}
-	return yamlBlock(list) + "\n"
+	return yamlBlock(t.objects()) + "\n"
 }

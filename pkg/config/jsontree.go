@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
-	"unicode/utf16"
+
+	"github.com/pgha/pgha/internal/pyjson"
 )
 
 // maxDepth bounds nesting in YAML and JSON documents, so that hostile input
@@ -126,86 +128,45 @@ func jsonMap(d *json.Decoder, file string, depth int) (*node, error) {
 
 // json gives the compact form Patroni writes: no blanks, source key order,
 // ASCII only.
-func (n *node) json() []byte {
-	var b bytes.Buffer
-	n.writeJSON(&b)
-	return b.Bytes()
-}
+func (n *node) json() []byte { return n.appendJSON(nil) }
 
-func (n *node) writeJSON(b *bytes.Buffer) {
+func (n *node) appendJSON(dst []byte) []byte {
 	if n == nil {
-		b.WriteString("null")
-		return
+		return append(dst, "null"...)
 	}
 	switch n.kind {
-	case nullNode:
-		b.WriteString("null")
 	case boolNode:
-		b.WriteString(strconv.FormatBool(n.b))
+		return strconv.AppendBool(dst, n.b)
 	case intNode:
-		b.WriteString(n.s)
+		return append(dst, n.s...)
 	case floatNode:
-		writeJSONFloat(b, n.f)
+		// Python would write infinities and NaN, which JSON lacks; as strings
+		// they survive.
+		if math.IsInf(n.f, 0) || math.IsNaN(n.f) {
+			return pyjson.AppendString(dst, pyjson.Repr(n.f))
+		}
+		return pyjson.AppendFloat(dst, n.f)
 	case stringNode:
-		writeJSONString(b, n.s)
+		return pyjson.AppendString(dst, n.s)
 	case listNode:
-		b.WriteByte('[')
+		dst = append(dst, '[')
 		for i, it := range n.items {
 			if i > 0 {
-				b.WriteByte(',')
+				dst = append(dst, ',')
 			}
-			it.writeJSON(b)
+			dst = it.appendJSON(dst)
 		}
-		b.WriteByte(']')
+		return append(dst, ']')
 	case mapNode:
-		b.WriteByte('{')
+		dst = append(dst, '{')
 		for i, p := range n.pairs {
 			if i > 0 {
-				b.WriteByte(',')
+				dst = append(dst, ',')
 			}
-			writeJSONString(b, p.key)
-			b.WriteByte(':')
-			p.value.writeJSON(b)
+			dst = append(pyjson.AppendString(dst, p.key), ':')
+			dst = p.value.appendJSON(dst)
 		}
-		b.WriteByte('}')
+		return append(dst, '}')
 	}
-}
-
-// writeJSONFloat writes a float; infinities and NaN, which JSON lacks, become
-// strings (Python would write invalid JSON).
-func writeJSONFloat(b *bytes.Buffer, f float64) {
-	s := pyFloat(f)
-	if strings.ContainsAny(s, "ni") {
-		s = `"` + s + `"`
-	}
-	b.WriteString(s)
-}
-
-func writeJSONString(b *bytes.Buffer, s string) {
-	b.WriteByte('"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\r':
-			b.WriteString(`\r`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case r == '\b':
-			b.WriteString(`\b`)
-		case r == '\f':
-			b.WriteString(`\f`)
-		case r >= 0x20 && r < 0x7f:
-			b.WriteRune(r)
-		case r >= 0x10000:
-			hi, lo := utf16.EncodeRune(r)
-			b.WriteString(`\u` + hexDigits(hi, 4) + `\u` + hexDigits(lo, 4))
-		default:
-			b.WriteString(`\u` + hexDigits(r, 4))
-		}
-	}
-	b.WriteByte('"')
+	return append(dst, "null"...)
 }

@@ -1,7 +1,5 @@
 package config
 
-import "bytes"
-
 // booleanTags are left out of the published form when false.
 var booleanTags = map[string]string{
 	"clonefrom": "", "nofailover": "failover_priority", "noloadbalance": "", "nosync": "sync_priority", "nostream": "",
@@ -90,11 +88,9 @@ func (t Tags) priority(name string) int {
 
 // MarshalJSON writes the tags as a compact object in file order.
 func (t Tags) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
 	n := newMap()
 	for _, tag := range t {
 		n.pairs = append(n.pairs, pair{key: tag.Name, value: fromPlain(tag.Value)})
 	}
-	n.writeJSON(&b)
-	return b.Bytes(), nil
+	return n.json(), nil
 }

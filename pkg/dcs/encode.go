@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
@@ -81,7 +82,7 @@ func appendNullable(b []byte, s string) []byte {
 	if s == "" {
 		return append(b, "null"...)
 	}
-	return appendString(b, s)
+	return pyjson.AppendString(b, s)
 }
 
 // Encode returns the value of /history: rows of three columns, four with a
@@ -97,14 +98,14 @@ func (h *History) Encode() []byte {
 		b = append(b, ',')
 		b = strconv.AppendUint(b, uint64(l.LSN), 10)
 		b = append(b, ',')
-		b = appendString(b, l.Reason)
+		b = pyjson.AppendString(b, l.Reason)
 		if l.Timestamp != "" || l.NewLeader != "" {
 			b = append(b, ',')
-			b = appendString(b, l.Timestamp)
+			b = pyjson.AppendString(b, l.Timestamp)
 		}
 		if l.NewLeader != "" {
 			b = append(b, ',')
-			b = appendString(b, l.NewLeader)
+			b = pyjson.AppendString(b, l.NewLeader)
 		}
 		b = append(b, ']')
 	}
@@ -130,7 +131,7 @@ func (s *Status) Encode() []byte {
 			if i > 0 {
 				w.buf = append(w.buf, ',')
 			}
-			w.buf = appendString(w.buf, name)
+			w.buf = pyjson.AppendString(w.buf, name)
 		}
 		w.buf = append(w.buf, ']')
 	}

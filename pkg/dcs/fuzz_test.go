@@ -94,6 +94,9 @@ func FuzzDecode(f *testing.F) {
 		if c.Leader == nil || c.Member("a") == nil {
 			t.Fatal("leader or member vanished")
 		}
+		if slot := SlotName(string(v)); len(slot) > maxSlotName {
+			t.Fatalf("slot name %q is too long", slot)
+		}
 		for i, k := range keys[1 : len(keys)-1] {
 			if c.ModRevision(k) != int64(i+2) {
 				t.Fatalf("%s: revision %d", k, c.ModRevision(k))

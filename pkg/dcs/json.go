@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"sort"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/pgha/pgha/internal/pyjson"
 )
 
 // pair is one entry of a JSON object whose order matters.
@@ -108,125 +108,6 @@ func clip(s string) string {
 	return strconv.Quote(s)
 }
 
-const hexDigits = "0123456789abcdef"
-
-// appendString writes s as Python's json.dumps does: everything outside
-// printable ASCII escaped, nothing else. Go's encoder would keep UTF-8 and
-// escape <, > and &, and Patroni compares texts.
-func appendString(b []byte, s string) []byte {
-	b = append(b, '"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b = append(b, '\\', byte(r))
-		case r >= ' ' && r <= '~':
-			b = append(b, byte(r))
-		case r == '\n':
-			b = append(b, `\n`...)
-		case r == '\r':
-			b = append(b, `\r`...)
-		case r == '\t':
-			b = append(b, `\t`...)
-		case r == '\f':
-			b = append(b, `\f`...)
-		case r == '\b':
-			b = append(b, `\b`...)
-		case r > 0xffff:
-			r -= 0x10000
-			b = appendEscape(b, 0xd800+(r>>10))
-			b = appendEscape(b, 0xdc00+(r&0x3ff))
-		default:
-			b = appendEscape(b, r)
-		}
-	}
-	return append(b, '"')
-}
-
-func appendEscape(b []byte, r rune) []byte {
-	return append(b, '\\', 'u', hexDigits[r>>12&15], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
-}
-
-// appendValue writes a decoded JSON value compactly. Types that JSON does not
-// know are written by their text, so that a tag from a YAML file never fails.
-func appendValue(b []byte, v any) []byte {
-	switch v := v.(type) {
-	case nil:
-		return append(b, "null"...)
-	case bool:
-		return strconv.AppendBool(b, v)
-	case string:
-		return appendString(b, v)
-	case json.Number:
-		if !json.Valid([]byte(v)) {
-			return appendString(b, string(v))
-		}
-		return append(b, v...)
-	case int:
-		return strconv.AppendInt(b, int64(v), 10)
-	case int64:
-		return strconv.AppendInt(b, v, 10)
-	case uint64:
-		return strconv.AppendUint(b, v, 10)
-	case float64:
-		return appendFloat(b, v)
-	case []any:
-		return appendList(b, v)
-	case map[string]any:
-		return appendMap(b, v)
-	case json.RawMessage:
-		return appendRaw(b, v)
-	default:
-		return appendString(b, fmt.Sprint(v))
-	}
-}
-
-func appendFloat(b []byte, f float64) []byte {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return append(b, "null"...)
-	}
-	if f == math.Trunc(f) && math.Abs(f) < 1e15 {
-		return strconv.AppendFloat(b, f, 'f', 1, 64)
-	}
-	return strconv.AppendFloat(b, f, 'g', -1, 64)
-}
-
-func appendList(b []byte, list []any) []byte {
-	b = append(b, '[')
-	for i, v := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendValue(b, v)
-	}
-	return append(b, ']')
-}
-
-func appendMap(b []byte, m map[string]any) []byte {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	b = append(b, '{')
-	for i, name := range names {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(appendString(b, name), ':')
-		b = appendValue(b, m[name])
-	}
-	return append(b, '}')
-}
-
-// appendRaw writes a JSON text without blanks; a broken one becomes null.
-func appendRaw(b []byte, raw json.RawMessage) []byte {
-	var out bytes.Buffer
-	if json.Compact(&out, raw) != nil || out.Len() == 0 {
-		return append(b, "null"...)
-	}
-	return append(b, out.Bytes()...)
-}
-
 // writer builds one compact JSON object field by field.
 type writer struct{ buf []byte }
 
@@ -236,12 +117,12 @@ func (w *writer) name(name string) {
 	} else {
 		w.buf = append(w.buf, ',')
 	}
-	w.buf = append(appendString(w.buf, name), ':')
+	w.buf = append(pyjson.AppendString(w.buf, name), ':')
 }
 
 func (w *writer) str(name, value string) {
 	w.name(name)
-	w.buf = appendString(w.buf, value)
+	w.buf = pyjson.AppendString(w.buf, value)
 }
 
 func (w *writer) strIf(name, value string) {
@@ -271,7 +152,7 @@ func (w *writer) trueIf(name string, value bool) {
 func (w *writer) rawIf(name string, raw json.RawMessage) {
 	if !isNull(raw) {
 		w.name(name)
-		w.buf = appendRaw(w.buf, raw)
+		w.buf = pyjson.AppendRaw(w.buf, raw, pyjson.Compact)
 	}
 }
 

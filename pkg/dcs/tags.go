@@ -6,6 +6,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/pgha/pgha/internal/pyjson"
 )
 
 // Get returns the value of a tag, as decoded; nil when absent or null.
@@ -88,6 +90,15 @@ func (t Tags) priority(flag, rank string) int {
 	return 1
 }
 
+// Object gives the tags the form the encoder takes.
+func (t Tags) Object() pyjson.Object {
+	o := make(pyjson.Object, 0, len(t))
+	for _, tag := range t {
+		o.Set(tag.Name, tag.Value)
+	}
+	return o
+}
+
 // MarshalJSON writes the tags as one object in their order.
 func (t Tags) MarshalJSON() ([]byte, error) { return t.append(nil), nil }
 
@@ -102,12 +113,7 @@ func (t *Tags) UnmarshalJSON(text []byte) error {
 }
 
 func (t Tags) append(b []byte) []byte {
-	var w writer
-	for _, tag := range t {
-		w.name(tag.Name)
-		w.buf = appendValue(w.buf, tag.Value)
-	}
-	return append(b, w.end()...)
+	return pyjson.Append(b, t.Object(), pyjson.Compact)
 }
 
 func decodeTags(text json.RawMessage) (Tags, error) {

@@ -55,12 +55,24 @@ func (s *Server) ControlData(ctx context.Context) (ControlData, error) {
 // or state is refused, since nothing could be decided by it.
 func parseControlData(out string) (ControlData, error) {
 	var c ControlData
+	fields := c.fields()
 	for _, line := range strings.Split(out, "\n") {
 		key, value, ok := strings.Cut(line, ":")
 		if !ok {
 			continue
 		}
-		c.set(strings.TrimSpace(key), strings.TrimSpace(value))
+		switch key, value = strings.TrimSpace(key), strings.TrimSpace(value); key {
+		case "Database system identifier":
+			if _, err := strconv.ParseUint(value, 10, 64); err == nil {
+				c.SystemID = value
+			}
+		case "Data page checksum version":
+			var version int
+			setControl(&version, value)
+			c.Checksums = version != 0
+		default:
+			setControl(fields[key], value)
+		}
 	}
 	if c.SystemID == "" || c.State == "" {
 		return ControlData{}, fmt.Errorf("parse pg_controldata: no system identifier or state in its output")
@@ -68,58 +80,44 @@ func parseControlData(out string) (ControlData, error) {
 	return c, nil
 }
 
-func (c *ControlData) set(key, value string) {
-	lsn := func() wal.LSN {
-		l, _ := wal.ParseLSN(value)
-		return l
+// fields tells where the value of a line goes.
+func (c *ControlData) fields() map[string]any {
+	return map[string]any{
+		"Database cluster state":             &c.State,
+		"Latest checkpoint location":         &c.CheckpointLSN,
+		"Latest checkpoint's REDO location":  &c.RedoLSN,
+		"Latest checkpoint's REDO WAL file":  &c.RedoWALFile,
+		"Latest checkpoint's TimeLineID":     &c.CheckpointTLI,
+		"Minimum recovery ending location":   &c.MinRecoveryEnd,
+		"Min recovery ending loc's timeline": &c.MinRecoveryTLI,
+		"wal_level setting":                  &c.WalLevel,
+		"wal_log_hints setting":              &c.WalLogHints,
+		"track_commit_timestamp setting":     &c.TrackCommitTS,
+		"max_connections setting":            &c.MaxConnections,
+		"max_worker_processes setting":       &c.MaxWorkers,
+		"max_wal_senders setting":            &c.MaxWalSenders,
+		"max_prepared_xacts setting":         &c.MaxPreparedXacts,
+		"max_locks_per_xact setting":         &c.MaxLocksPerXact,
+		"Bytes per WAL segment":              &c.WalSegmentSize,
 	}
-	num := func() int {
+}
+
+func setControl(field any, value string) {
+	switch f := field.(type) {
+	case *string:
+		*f = value
+	case *bool:
+		*f = value == "on"
+	case *int:
 		n, _ := strconv.ParseInt(value, 10, 32)
-		return int(n)
-	}
-	tli := func() wal.Timeline {
+		*f = int(n)
+	case *int64:
+		*f, _ = strconv.ParseInt(value, 10, 64)
+	case *wal.Timeline:
 		n, _ := strconv.ParseUint(value, 10, 32)
-		return wal.Timeline(n)
-	}
-	switch key {
-	case "Database system identifier":
-		if _, err := strconv.ParseUint(value, 10, 64); err == nil {
-			c.SystemID = value
-		}
-	case "Database cluster state":
-		c.State = value
-	case "Latest checkpoint location":
-		c.CheckpointLSN = lsn()
-	case "Latest checkpoint's REDO location":
-		c.RedoLSN = lsn()
-	case "Latest checkpoint's REDO WAL file":
-		c.RedoWALFile = value
-	case "Latest checkpoint's TimeLineID":
-		c.CheckpointTLI = tli()
-	case "Minimum recovery ending location":
-		c.MinRecoveryEnd = lsn()
-	case "Min recovery ending loc's timeline":
-		c.MinRecoveryTLI = tli()
-	case "wal_level setting":
-		c.WalLevel = value
-	case "wal_log_hints setting":
-		c.WalLogHints = value == "on"
-	case "track_commit_timestamp setting":
-		c.TrackCommitTS = value == "on"
-	case "Data page checksum version":
-		c.Checksums = num() != 0
-	case "max_connections setting":
-		c.MaxConnections = num()
-	case "max_worker_processes setting":
-		c.MaxWorkers = num()
-	case "max_wal_senders setting":
-		c.MaxWalSenders = num()
-	case "max_prepared_xacts setting":
-		c.MaxPreparedXacts = num()
-	case "max_locks_per_xact setting":
-		c.MaxLocksPerXact = num()
-	case "Bytes per WAL segment":
-		c.WalSegmentSize, _ = strconv.ParseInt(value, 10, 64)
+		*f = wal.Timeline(n)
+	case *wal.LSN:
+		*f, _ = wal.ParseLSN(value)
 	}
 }
 

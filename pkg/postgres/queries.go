@@ -252,24 +252,33 @@ func queryStatus(ctx context.Context, c *pgx.Conn) (Status, error) {
 	return st, err
 }
 
+type replicaRow struct {
+	Replica
+	Sent   *string `json:"sent_lsn"`
+	Write  *string `json:"write_lsn"`
+	Flush  *string `json:"flush_lsn"`
+	Replay *string `json:"replay_lsn"`
+}
+
 func decodeReplicas(doc string) ([]Replica, error) {
+	return decodeRows(doc, "replication rows", func(r replicaRow) Replica {
+		r.SentLSN, r.WriteLSN, r.FlushLSN, r.ReplayLSN = lsn(r.Sent), lsn(r.Write), lsn(r.Flush), lsn(r.Replay)
+		return r.Replica
+	})
+}
+
+// decodeRows reads what json_agg made of a view: nothing, or a list of rows.
+func decodeRows[Row, T any](doc, what string, convert func(Row) T) ([]T, error) {
 	if doc == "" {
 		return nil, nil
 	}
-	var rows []struct {
-		Replica
-		Sent   *string `json:"sent_lsn"`
-		Write  *string `json:"write_lsn"`
-		Flush  *string `json:"flush_lsn"`
-		Replay *string `json:"replay_lsn"`
-	}
+	var rows []Row
 	if err := json.Unmarshal([]byte(doc), &rows); err != nil {
-		return nil, fmt.Errorf("decode replication rows: %w", err)
+		return nil, fmt.Errorf("decode %s: %w", what, err)
 	}
-	out := make([]Replica, len(rows))
+	out := make([]T, len(rows))
 	for i, r := range rows {
-		r.SentLSN, r.WriteLSN, r.FlushLSN, r.ReplayLSN = lsn(r.Sent), lsn(r.Write), lsn(r.Flush), lsn(r.Replay)
-		out[i] = r.Replica
+		out[i] = convert(r)
 	}
 	return out, nil
 }

@@ -157,14 +157,6 @@ func TestSlots(t *testing.T) {
 	}
 }
 
-func TestSlotName(t *testing.T) {
-	for in, want := range map[string]string{"pg-db.01": "pg_db_01", "Node A": "nodeu0032a", "é": "u0233", strings.Repeat("x", 70): strings.Repeat("x", 63)} {
-		if got := SlotName(in); got != want {
-			t.Errorf("SlotName(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestPromote(t *testing.T) {
 	ctx := testContext(t)
 	a := primaryNode(t, "a")

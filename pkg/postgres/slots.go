@@ -2,10 +2,8 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -39,30 +37,23 @@ type SlotsOptions struct {
 	Ignore       func(Slot) bool // these are never touched; may be nil
 }
 
+type slotRow struct {
+	Name      string  `json:"slot_name"`
+	Type      string  `json:"slot_type"`
+	Database  *string `json:"database"`
+	Plugin    *string `json:"plugin"`
+	Active    bool    `json:"active"`
+	HasXmin   bool    `json:"has_xmin"`
+	Restart   *string `json:"restart_lsn"`
+	Confirmed *string `json:"confirmed_flush_lsn"`
+	WalStatus *string `json:"wal_status"`
+}
+
 func decodeSlots(doc string) ([]Slot, error) {
-	if doc == "" {
-		return nil, nil
-	}
-	var rows []struct {
-		Name      string  `json:"slot_name"`
-		Type      string  `json:"slot_type"`
-		Database  *string `json:"database"`
-		Plugin    *string `json:"plugin"`
-		Active    bool    `json:"active"`
-		HasXmin   bool    `json:"has_xmin"`
-		Restart   *string `json:"restart_lsn"`
-		Confirmed *string `json:"confirmed_flush_lsn"`
-		WalStatus *string `json:"wal_status"`
-	}
-	if err := json.Unmarshal([]byte(doc), &rows); err != nil {
-		return nil, fmt.Errorf("decode replication slots: %w", err)
-	}
-	out := make([]Slot, len(rows))
-	for i, r := range rows {
-		out[i] = Slot{Name: r.Name, Type: r.Type, Database: text(r.Database), Plugin: text(r.Plugin), Active: r.Active,
+	return decodeRows(doc, "replication slots", func(r slotRow) Slot {
+		return Slot{Name: r.Name, Type: r.Type, Database: text(r.Database), Plugin: text(r.Plugin), Active: r.Active,
 			HasXmin: r.HasXmin, RestartLSN: lsn(r.Restart), ConfirmedLSN: lsn(r.Confirmed), WalStatus: text(r.WalStatus)}
-	}
-	return out, nil
+	})
 }
 
 // Slots lists the server's slots, temporary ones excepted.
@@ -196,21 +187,4 @@ func (s *Server) slotExec(ctx context.Context, verb, name, sql string, args ...a
 		return fmt.Errorf("%s replication slot %s: %w", verb, name, err)
 	}
 	return nil
-}
-
-// SlotName makes a slot name of a member name (ha-behaviour 4.1).
-func SlotName(member string) string {
-	var b strings.Builder
-	for _, r := range strings.ToLower(member) {
-		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '_':
-			b.WriteRune(r)
-		case r == '-', r == '.':
-			b.WriteByte('_')
-		default:
-			fmt.Fprintf(&b, "u%04d", r)
-		}
-	}
-	name := b.String()
-	return name[:min(len(name), 63)]
 }

@@ -2,9 +2,9 @@ package restapi
 
 import (
 	"net/url"
-	"slices"
 	"strconv"
 
+	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/postgres/wal"
@@ -21,46 +21,46 @@ func clusterDocument(scope string, c *dcs.Cluster) []byte {
 	for i := range c.Members {
 		members = append(members, memberObject(c, &c.Members[i], mode, standbyCluster))
 	}
-	o := pyObject{{"members", members}}
-	o.setIf("pause", paused)
+	o := pyjson.Object{field("members", members)}
+	o.SetIf("pause", paused)
 	if f := c.Failover; f != nil && !f.ScheduledAt.IsZero() {
-		at := pyObject{{"at", dcs.FormatTime(f.ScheduledAt)}}
+		at := pyjson.Object{field("at", dcs.FormatTime(f.ScheduledAt))}
 		if f.Leader != "" {
-			at.set("from", f.Leader)
+			at.Set("from", f.Leader)
 		}
 		if f.Candidate != "" {
-			at.set("to", f.Candidate)
+			at.Set("to", f.Candidate)
 		}
-		o.set("scheduled_switchover", at)
+		o.Set("scheduled_switchover", at)
 	}
-	o.set("scope", scope)
-	return appendPy(nil, o)
+	o.Set("scope", scope)
+	return pyjson.Append(nil, o, pyjson.Spaced)
 }
 
-func memberObject(c *dcs.Cluster, m *dcs.Member, mode config.SyncMode, standbyCluster bool) pyObject {
+func memberObject(c *dcs.Cluster, m *dcs.Member, mode config.SyncMode, standbyCluster bool) pyjson.Object {
 	leads := m.Name == c.LeaderName()
 	role := memberRole(c, m, mode, standbyCluster)
 	state := m.State
 	if m.ReplicationState != "" && role != "leader" {
 		state = m.ReplicationState
 	}
-	o := pyObject{{"name", m.Name}, {"role", role}, {"state", state}, {"api_url", orNull(m.APIURL)}}
+	o := pyjson.Object{field("name", m.Name), field("role", role), field("state", state), field("api_url", orNull(m.APIURL))}
 	if host, port, ok := hostPort(m.ConnURL); ok {
-		o.set("host", host)
-		o.set("port", port)
+		o.Set("host", host)
+		o.Set("port", port)
 	}
 	if m.Timeline != 0 {
-		o.set("timeline", int64(m.Timeline))
+		o.Set("timeline", int64(m.Timeline))
 	}
-	o.setIf("pending_restart", m.PendingRestart)
+	o.SetIf("pending_restart", m.PendingRestart)
 	if len(m.PendingRestartReason) > 0 {
-		o.set("pending_restart_reason", m.PendingRestartReason)
+		o.Set("pending_restart_reason", m.PendingRestartReason)
 	}
 	if len(m.ScheduledRestart) > 0 {
-		o.set("scheduled_restart", m.ScheduledRestart)
+		o.Set("scheduled_restart", m.ScheduledRestart)
 	}
 	if len(m.Tags) > 0 {
-		o.set("tags", tagsObject(m.Tags))
+		o.Set("tags", m.Tags.Object())
 	}
 	if leads {
 		return o
@@ -91,14 +91,14 @@ func memberRole(c *dcs.Cluster, m *dcs.Member, mode config.SyncMode, standbyClus
 
 // setLag adds a position and its distance from the leader's; the order of the
 // two differs between known and unknown, as it does in Patroni.
-func setLag(o *pyObject, lag, lsn string, optime, at wal.LSN) {
+func setLag(o *pyjson.Object, lag, lsn string, optime, at wal.LSN) {
 	if at == 0 {
-		o.set(lsn, stateUnknown)
-		o.set(lag, stateUnknown)
+		o.Set(lsn, stateUnknown)
+		o.Set(lag, stateUnknown)
 		return
 	}
-	o.set(lag, optime.Sub(at))
-	o.set(lsn, at.String())
+	o.Set(lag, optime.Sub(at))
+	o.Set(lsn, at.String())
 }
 
 func orNull(s string) any {
@@ -138,19 +138,10 @@ func historyDocument(h *dcs.History) []byte {
 			list = append(list, line)
 		}
 	}
-	return appendPy(nil, list)
+	return pyjson.Append(nil, list, pyjson.Spaced)
 }
 
 // failsafeDocument renders GET /failsafe, members by name.
 func failsafeDocument(f *dcs.Failsafe) []byte {
-	names := make([]string, 0, len(f.Members))
-	for n := range f.Members {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	o := make(pyObject, 0, len(names))
-	for _, n := range names {
-		o.set(n, f.Members[n])
-	}
-	return appendPy(nil, o)
+	return pyjson.Append(nil, pyjson.Sorted(f.Members), pyjson.Spaced)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
@@ -50,7 +51,7 @@ func (s *Server) patchConfig(w http.ResponseWriter, req *http.Request) {
 		}
 		s.awaitConfig(req.Context(), next)
 	}
-	s.json(w, http.StatusOK, appendPyRaw(nil, next))
+	s.json(w, http.StatusOK, pyjson.AppendRaw(nil, next, pyjson.Spaced))
 }
 
 // putConfig replaces /config.
@@ -81,7 +82,7 @@ func (s *Server) putConfig(w http.ResponseWriter, req *http.Request) {
 		}
 		s.awaitConfig(req.Context(), next)
 	}
-	s.json(w, http.StatusOK, appendPyRaw(nil, next))
+	s.json(w, http.StatusOK, pyjson.AppendRaw(nil, next, pyjson.Spaced))
 }
 
 func (s *Server) readCluster(ctx context.Context) (*dcs.Cluster, error) {

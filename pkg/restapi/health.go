@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
@@ -225,7 +226,7 @@ func tagText(tags dcs.Tags, name string) (string, bool) {
 		case string:
 			return v, true
 		default:
-			return strings.ToLower(pyText(v)), true
+			return strings.ToLower(pyjson.Text(v)), true
 		}
 	}
 	return "", false

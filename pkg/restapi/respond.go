@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
 )
 
@@ -25,7 +26,9 @@ func (s *Server) headers(w http.ResponseWriter, contentType string, length int) 
 	h["Content-Length"] = []string{strconv.Itoa(length)}
 }
 
-// json answers with a document made by appendPy.
+func field(name string, value any) pyjson.Field { return pyjson.Field{Name: name, Value: value} }
+
+// json answers with a document made by pyjson.
 func (s *Server) json(w http.ResponseWriter, code int, body []byte) {
 	s.headers(w, "application/json", len(body))
 	w.WriteHeader(code)
@@ -97,7 +100,7 @@ func escapeHTML(s string) string {
 // body reads a JSON object from the request and answers itself when there is
 // none (wire contract §5.7): 411 without Content-Length, 413 when too large, 400
 // otherwise.
-func body(w http.ResponseWriter, req *http.Request) (raw []byte, fields pyObject, ok bool) {
+func body(w http.ResponseWriter, req *http.Request) (raw []byte, fields pyjson.Object, ok bool) {
 	if req.ContentLength < 0 || req.Header.Get("Content-Length") == "" {
 		errorPage(w, http.StatusLengthRequired, "")
 		return nil, nil, false
@@ -112,8 +115,8 @@ func body(w http.ResponseWriter, req *http.Request) (raw []byte, fields pyObject
 		errorPage(w, http.StatusBadRequest, "")
 		return nil, nil, false
 	}
-	value, err := decodeOrdered(raw)
-	object, isObject := value.(pyObject)
+	value, err := pyjson.Decode(raw)
+	object, isObject := value.(pyjson.Object)
 	if err != nil || !isObject || len(object) == 0 {
 		errorPage(w, http.StatusBadRequest, "")
 		return nil, nil, false

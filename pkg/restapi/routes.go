@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/ha"
 )
 
@@ -175,7 +176,7 @@ func (s *Server) getConfig(w http.ResponseWriter, _ *http.Request) {
 	case v.Cluster.Config == nil:
 		errorPage(w, http.StatusBadGateway, "")
 	default:
-		s.json(w, http.StatusOK, appendPyRaw(nil, v.Cluster.Config.Raw))
+		s.json(w, http.StatusOK, pyjson.AppendRaw(nil, v.Cluster.Config.Raw, pyjson.Spaced))
 	}
 }
 

@@ -1,13 +1,12 @@
 package restapi
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
-	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
 )
 
@@ -76,28 +75,28 @@ func (s status) render() []byte {
 	known := s.known()
 	fresh := queryable(v) && s.fresh
 
-	var o pyObject
+	var o pyjson.Object
 	if v.State == stateRunning && !known {
-		o.set("state", stateUnknown)
+		o.Set("state", stateUnknown)
 	} else {
-		o.set("state", v.State)
+		o.Set("state", v.State)
 	}
 	if known && v.PostmasterStartTime != "" {
-		o.set("postmaster_start_time", v.PostmasterStartTime)
+		o.Set("postmaster_start_time", v.PostmasterStartTime)
 	}
 	role := s.role(known)
-	o.set("role", role)
+	o.Set("role", role)
 	if known && v.ServerVersion != 0 {
-		o.set("server_version", v.ServerVersion)
+		o.Set("server_version", v.ServerVersion)
 	}
 	if fresh {
-		o.set("xlog", xlog(s.sample))
+		o.Set("xlog", xlog(s.sample))
 	}
 	if known {
 		s.replication(&o, role)
 	}
 	s.cluster(&o)
-	return appendPy(make([]byte, 0, 1024), o)
+	return pyjson.Append(make([]byte, 0, 1024), o, pyjson.Spaced)
 }
 
 // role is the role by the newest knowledge of the recovery state.
@@ -120,57 +119,57 @@ func (s status) role(known bool) string {
 }
 
 // replication adds what the monitoring query said of streams.
-func (s status) replication(o *pyObject, role string) {
+func (s status) replication(o *pyjson.Object, role string) {
 	v := s.view
 	sync, quorum := standbyKind(v, s.mode)
-	o.setIf("sync_standby", sync && role == roleReplica)
-	o.setIf("quorum_standby", quorum && role == roleReplica)
+	o.SetIf("sync_standby", sync && role == roleReplica)
+	o.SetIf("quorum_standby", quorum && role == roleReplica)
 	if v.Row.Timeline != 0 {
-		o.set("timeline", int64(v.Row.Timeline))
+		o.Set("timeline", int64(v.Row.Timeline))
 	} else {
-		o.set("timeline", nil)
+		o.Set("timeline", nil)
 	}
 	if v.Row.ReplicationState != "" && role != rolePrimary {
-		o.set("replication_state", v.Row.ReplicationState)
+		o.Set("replication_state", v.Row.ReplicationState)
 	}
 	if len(v.Row.Replication) == 0 {
 		return
 	}
 	list := make([]any, 0, len(v.Row.Replication))
 	for _, r := range v.Row.Replication {
-		list = append(list, pyObject{
-			{"usename", r.User}, {"application_name", r.ApplicationName}, {"client_addr", r.ClientAddr},
-			{"state", r.State}, {"sync_state", r.SyncState}, {"sync_priority", r.SyncPriority},
+		list = append(list, pyjson.Object{
+			field("usename", r.User), field("application_name", r.ApplicationName), field("client_addr", r.ClientAddr),
+			field("state", r.State), field("sync_state", r.SyncState), field("sync_priority", r.SyncPriority),
 		})
 	}
-	o.set("replication", list)
+	o.Set("replication", list)
 }
 
 // cluster adds the fields that are there whatever PostgreSQL does.
-func (s status) cluster(o *pyObject) {
+func (s status) cluster(o *pyjson.Object) {
 	v := s.view
-	o.setIf("pause", v.Paused)
-	o.setIf("cluster_unlocked", unlocked(v, s.now))
-	o.set("dcs_last_seen", epoch(v.DCSLastSeen))
+	o.SetIf("pause", v.Paused)
+	o.SetIf("cluster_unlocked", unlocked(v, s.now))
+	o.Set("dcs_last_seen", epoch(v.DCSLastSeen))
 	if len(v.Tags) > 0 {
-		o.set("tags", tagsObject(v.Tags))
+		o.Set("tags", v.Tags.Object())
 	}
 	if v.SystemID != "" {
-		o.set("database_system_identifier", v.SystemID)
+		o.Set("database_system_identifier", v.SystemID)
 	}
 	if len(v.PendingRestart) > 0 {
-		o.set("pending_restart", true)
-		o.set("pending_restart_reason", pendingReason(v.PendingRestart))
+		o.Set("pending_restart", true)
+		o.Set("pending_restart_reason", pendingReason(v.PendingRestart))
 	}
-	o.set("patroni", pyObject{{"version", v.Version}, {"scope", v.Scope}, {"name", v.Name}})
+	o.Set("patroni", pyjson.Object{field("version", v.Version), field("scope", v.Scope), field("name", v.Name)})
 }
 
 // xlog is the object peers elect by. Received is the first position that is not
 // zero of received and replayed: a standby that restores from the archive has
 // replayed what it never received by streaming.
-func xlog(s ha.Sample) pyObject {
+func xlog(s ha.Sample) pyjson.Object {
 	if !s.InRecovery {
-		return pyObject{{"location", uint64(s.Location)}}
+		return pyjson.Object{field("location", uint64(s.Location))}
 	}
 	received := s.Received
 	if received == 0 {
@@ -180,9 +179,9 @@ func xlog(s ha.Sample) pyObject {
 	if s.ReplayedTimestamp != "" {
 		stamp = s.ReplayedTimestamp
 	}
-	return pyObject{
-		{"received_location", uint64(received)}, {"replayed_location", uint64(s.Replayed)},
-		{"replayed_timestamp", stamp}, {"paused", s.ReplayPaused},
+	return pyjson.Object{
+		field("received_location", uint64(received)), field("replayed_location", uint64(s.Replayed)),
+		field("replayed_timestamp", stamp), field("paused", s.ReplayPaused),
 	}
 }
 
@@ -199,23 +198,11 @@ func epoch(t time.Time) int64 {
 	return t.Unix()
 }
 
-func tagsObject(tags dcs.Tags) pyObject {
-	o := make(pyObject, 0, len(tags))
-	for _, t := range tags {
-		o.set(t.Name, t.Value)
-	}
-	return o
-}
-
-func pendingReason(reasons map[string]ha.PendingRestart) pyObject {
-	names := make([]string, 0, len(reasons))
-	for n := range reasons {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	o := make(pyObject, 0, len(names))
-	for _, n := range names {
-		o.set(n, pyObject{{"old_value", reasons[n].Old}, {"new_value", reasons[n].New}})
+func pendingReason(reasons map[string]ha.PendingRestart) pyjson.Object {
+	o := pyjson.Sorted(reasons)
+	for i, f := range o {
+		r := reasons[f.Name]
+		o[i].Value = pyjson.Object{field("old_value", r.Old), field("new_value", r.New)}
 	}
 	return o
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
@@ -94,7 +95,7 @@ func (s *Server) manualFailover(w http.ResponseWriter, req *http.Request, act ac
 
 // readRequest takes the fields of the body; "member" is an old name of
 // "candidate". Empty and null count as absent.
-func readRequest(fields pyObject) (SwitchoverRequest, error) {
+func readRequest(fields pyjson.Object) (SwitchoverRequest, error) {
 	var r SwitchoverRequest
 	var member string
 	for _, f := range fields {
