@@ -5,21 +5,23 @@ GO = $(or $(shell scripts/find-go.sh),go)
 export GOTOOLCHAIN ?= auto
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS = -s -w -X github.com/pgha/pgha/internal/version.stamped=$(VERSION)
+# Says every 15 s that something goes on when it does so in silence.
+PROGRESS = scripts/progress.sh
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 10s
 SIMTIME ?= 60s
 
-.PHONY: all build demo test vet unit e2e lint fuzz sim cross clean
+.PHONY: all build demo test vet unit e2e systemd lint fuzz sim cross clean
 
 all: build
 
 build:
-	$(BUILD) -o bin/ ./cmd/...
+	@echo "building the programs into bin/ (the first time takes some minutes)"
+	@$(PROGRESS) building env $(BUILD) -o bin/ ./cmd/...
 
 # A cluster of three nodes on this machine, shown act by act.
 demo:
 	@scripts/deps.sh
-	@echo "building the programs (the first time takes some minutes)"
 	@$(MAKE) --no-print-directory build
 	bin/pghactl demo --tour
 
@@ -29,18 +31,22 @@ test:
 	@$(MAKE) --no-print-directory vet unit e2e
 
 vet:
-	$(GO) vet ./...
-	$(GO) vet -tags e2e ./test/...
+	$(PROGRESS) vetting $(GO) vet ./...
+	$(PROGRESS) vetting $(GO) vet -tags e2e ./test/...
 
 unit:
-	$(GO) test -race -timeout 20m ./...
+	$(PROGRESS) testing $(GO) test -race -timeout 20m ./...
 
 # Real clusters; as root in network namespaces, otherwise on loopback.
 e2e: build
-	$(GO) test -tags e2e -count=1 -timeout 20m -v ./test/e2e
+	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/e2e
+
+# The units on a real systemd, in a container; as root, makes itself a Debian once.
+systemd: build
+	test/systemd/run.sh bin
 
 lint:
-	golangci-lint run --build-tags e2e ./...
+	$(PROGRESS) linting golangci-lint run --build-tags e2e ./...
 
 # Every fuzz target for FUZZTIME.
 fuzz:
@@ -53,7 +59,7 @@ sim:
 cross:
 	@for arch in amd64 arm64; do \
 		echo "linux/$$arch"; \
-		GOOS=linux GOARCH=$$arch $(BUILD) -o bin/linux-$$arch/ ./cmd/... || exit 1; \
+		$(PROGRESS) building env GOOS=linux GOARCH=$$arch $(BUILD) -o bin/linux-$$arch/ ./cmd/... || exit 1; \
 	done
 
 clean:

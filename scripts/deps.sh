@@ -9,29 +9,41 @@ here=$(cd "$(dirname "$0")" && pwd)
 what=${1:-run}
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
+suite=
 no_cluster=/etc/postgresql-common/createcluster.d/pgha-no-main-cluster.conf
+backports_list=/etc/apt/sources.list.d/pgha-backports.list
 
 fail() {
 	echo "deps: $*" >&2
 	exit 1
 }
 
-as_root() {
-	if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -E "$@"; fi
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo -E)
+
+# Fails unless packages can be installed here; $1 says what for.
+need_apt() {
+	command -v apt-get >/dev/null || fail "$1 is missing, and this is not a Debian system; install it by hand"
+	[ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
+		fail "$1 is missing, and installing it needs root; as root, run scripts/deps.sh $what"
 }
 
 made_no_cluster=
 cleanup() {
-	[ -z "$made_no_cluster" ] || as_root rm -f "$no_cluster"
+	[ -z "$made_no_cluster" ] || "${as_root[@]}" rm -f "$no_cluster"
 	rm -f "$log"
 }
 trap cleanup EXIT
+# dpkg finishes what it has begun; nothing further is started then.
+trap 'exit 130' INT TERM
 
-# Runs a command quietly; its output is shown only if it fails.
-quietly() {
-	if ! as_root "$@" >"$log" 2>&1; then
+# Runs apt-get quietly; its output is shown only if it fails. It waits for
+# another apt-get, such as the first update of a new machine.
+apt_get() {
+	if ! "$here/progress.sh" "deps: apt-get is at it" sh -c 'exec "$@" >"$0" 2>&1' "$log" \
+		"${as_root[@]}" apt-get -q -y -o DPkg::Lock::Timeout=600 "$@"; then
 		tail -n 20 "$log" >&2
-		fail "'$*' failed (its last lines are above)"
+		fail "apt-get $* failed (its last lines are above)"
 	fi
 }
 
@@ -39,18 +51,15 @@ updated=
 update() {
 	[ -n "$updated" ] && return
 	echo "deps: reading the package lists"
-	quietly apt-get update -q
+	apt_get update
 	updated=yes
 }
 
+# The variable suite, when set, says from which suite.
 install() {
-	command -v apt-get >/dev/null || fail "cannot install $*: this is not a Debian system; install it by hand"
-	if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
-		fail "cannot install $*: neither root nor sudo; run as root: apt-get install $*"
-	fi
 	update
-	echo "deps: installing $*"
-	quietly apt-get install -q -y --no-install-recommends "$@"
+	echo "deps: installing $*${suite:+ from $suite}"
+	apt_get install --no-install-recommends ${suite:+-t "$suite"} "$@"
 }
 
 server_there() {
@@ -60,25 +69,23 @@ server_there() {
 # The package creates and starts a cluster on port 5432 if there is none; for the
 # time of the installation only, it is told not to.
 install_server() {
-	if [ ! -e "$no_cluster" ]; then
-		as_root mkdir -p "$(dirname "$no_cluster")"
-		made_no_cluster=yes
-		echo "create_main_cluster = false" | as_root tee "$no_cluster" >/dev/null
-	fi
+	need_apt "PostgreSQL's server"
+	update
+	made_no_cluster=yes
+	"${as_root[@]}" mkdir -p "$(dirname "$no_cluster")"
+	echo "create_main_cluster = false" | "${as_root[@]}" tee "$no_cluster" >/dev/null
 	install postgresql
 	server_there || fail "PostgreSQL is still missing after its installation"
 }
 
 # Prints the source line for bookworm-backports on the mirror that serves
-# bookworm here.
+# bookworm here, which apt knows however its sources are written.
 backports_source() {
 	local mirror
-	mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
-		sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) bookworm main.*/\2/p' | head -n 1)
-	if [ -z "$mirror" ]; then
-		mirror=$(awk '/^URIs:/ {uri = $2} /^Suites:/ {for (i = 2; i <= NF; i++) if ($i == "bookworm") found = 1}
-			/^$/ {if (found) exit; uri = ""} END {if (found) print uri}' /etc/apt/sources.list.d/*.sources 2>/dev/null)
-	fi
+	mirror=$(apt-cache policy | awk '$3 == "bookworm/main" {uri = $2; next}
+		$1 == "release" && /o=Debian,/ && /l=Debian,/ && uri && !found {found = uri}
+		{uri = ""}
+		END {print found}')
 	[ -n "$mirror" ] || return 1
 	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm-backports main"
 }
@@ -90,20 +97,22 @@ candidate_is_new_enough() {
 }
 
 install_go() {
-	command -v apt-get >/dev/null || fail "Go 1.21 or later is missing, and this is not a Debian system; install it by hand"
+	need_apt "Go (1.21 or later)"
 	update
+	# Without them, Go could not fetch anything.
+	[ -e /etc/ssl/certs/ca-certificates.crt ] || install ca-certificates
 	if candidate_is_new_enough; then
 		install golang-go
 	else
-		local source list=/etc/apt/sources.list.d/pgha-backports.list
-		if ! apt-cache policy | grep -q bookworm-backports; then
-			source=$(backports_source) || fail "Go 1.21 or later is missing, and no Debian mirror was found in apt's sources; install Go by hand"
-			echo "deps: adding bookworm-backports to apt's sources ($list)"
-			echo "$source" | as_root tee "$list" >/dev/null
+		local source
+		if ! apt-cache policy | grep bookworm-backports >/dev/null; then
+			source=$(backports_source) || fail "Go 1.21 or later is missing, and no mirror of Debian 12 was found in apt's sources; install Go by hand"
+			echo "deps: adding bookworm-backports to apt's sources ($backports_list)"
+			echo "$source" | "${as_root[@]}" tee "$backports_list" >/dev/null
 			updated=
 			update
 		fi
-		install -t bookworm-backports golang-go
+		suite=bookworm-backports install golang-go
 	fi
 	"$here/find-go.sh" >/dev/null || fail "Go 1.21 or later is still missing after its installation"
 }
@@ -115,7 +124,11 @@ if [ "$what" = test ]; then
 	missing=()
 	command -v ip >/dev/null || missing+=(iproute2)
 	command -v ps >/dev/null || missing+=(procps)
+	command -v openssl >/dev/null || missing+=(openssl)
 	# The race detector needs a C compiler.
 	command -v gcc >/dev/null || missing+=(gcc libc6-dev)
-	[ ${#missing[@]} -eq 0 ] || install "${missing[@]}"
+	if [ ${#missing[@]} -gt 0 ]; then
+		need_apt "${missing[*]}"
+		install "${missing[@]}"
+	fi
 fi

@@ -128,8 +128,11 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 	}
 	defer func() { err = errors.Join(err, a.store.Close()) }()
 	cluster, err := a.firstLook(ctx)
-	if cluster == nil || err != nil {
-		return 0, err
+	switch {
+	case err != nil:
+		return 1, err
+	case cluster == nil:
+		return 0, a.leave(context.WithoutCancel(ctx), srv)
 	}
 	if err := a.openClient(ctx, cluster); err != nil {
 		return 1, err
@@ -227,6 +230,7 @@ func (a *agent) firstLook(ctx context.Context) (*dcs.Cluster, error) {
 			return nil, fmt.Errorf("%w; check the username, the password and the role of this cluster in etcd", err)
 		}
 		a.log.Warn("waiting for etcd: " + err.Error())
+		a.notify.waits("waiting for etcd: "+err.Error(), 30*time.Second)
 		select {
 		case <-a.Stop:
 			return nil, nil //nolint:nilnil // an orderly end before there was anything
@@ -235,6 +239,30 @@ func (a *agent) firstLook(ctx context.Context) (*dcs.Cluster, error) {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// leaveLimit bounds the stop of the server when etcd was never heard of.
+const leaveLimit = 4 * time.Minute
+
+// leave ends an agent that was asked to stop while it waited for etcd. A server
+// that an earlier run of it left behind is stopped, too: "stop" stops. Where the
+// last known configuration says pause, it is left alone.
+func (a *agent) leave(ctx context.Context, srv *postgres.Server) error {
+	if a.config.Load().Dynamic.Pause {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveLimit)
+	defer cancel()
+	if err := a.keeper.attach(ctx); err != nil {
+		return err
+	}
+	defer a.keeper.close(ctx)
+	defer srv.Close()
+	if _, up := a.keeper.Running(); !up {
+		return nil
+	}
+	a.log.Info("stopping the server because the agent was asked to end")
+	return srv.Stop(ctx, postgres.StopFast, false)
 }
 
 func (a *agent) configure(ctx context.Context, c *dcs.Cluster) {
@@ -341,13 +369,13 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 		}
 	})
 	a.beside(func() { a.listen(side) })
-	status := ""
+	last := ""
 	exit := l.Run(ctx, a.wakeups, a.Stop, func() {
 		reason := a.board.View().Reason
-		a.notify.turned(reason, reason != status)
-		status = reason
+		a.notify.turned(reason, reason != last)
+		last = reason
 	})
-	a.notify.send("STOPPING=1")
+	a.notify.stopping()
 	end, done := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer done()
 	if err := a.api.Shutdown(end); err != nil {
@@ -371,12 +399,21 @@ func (a *agent) beside(do func()) {
 	}()
 }
 
-// listen passes the ends of operations and reload requests on.
+// listen passes the ends of operations and reload requests on, and tells
+// systemd of the end as soon as it is asked for.
 func (a *agent) listen(ctx context.Context) {
+	beat, end := a.notify.beat()
+	defer end()
+	stop := a.Stop
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-beat:
+			a.wake()
+		case <-stop:
+			a.notify.stopping()
+			stop = nil
 		case <-a.runner.Done():
 			a.wake()
 		case <-a.Reload:
@@ -388,8 +425,7 @@ func (a *agent) listen(ctx context.Context) {
 // reload reads the local configuration again (wire contract §1.12). What is
 // wrong with it is said, and the old one stays in force.
 func (a *agent) reload() {
-	a.notify.send("RELOADING=1\nMONOTONIC_USEC=" + monotonicMicros())
-	defer a.notify.send("READY=1")
+	defer a.notify.reloading()()
 	local, problems, err := config.Load(a.ConfigPath, a.Environ)
 	for _, p := range problems {
 		a.log.Warn(p.String())

@@ -98,11 +98,18 @@ func stopping(o *Observation) Decision {
 		}
 		m.Demoting = m.Lease.Epoch != 0
 		return o.begin(Stop{Mode: StopFast, Checkpoint: m.Demoting && m.Primary}, StoppingServer)
-	case m.Lease.Epoch != 0:
+	case m.Lease.Epoch != 0 && !o.releaseInVain():
 		return o.then(o.release(), HandOverStops)
 	default:
 		return o.exit(0, Stopped, "")
 	}
+}
+
+// releaseInVain: etcd cannot be reached to give the leadership back. The server
+// is down, so nothing but the wait for the lease is lost by leaving.
+func (o *Observation) releaseInVain() bool {
+	_, tried := o.Last.Action.(Release)
+	return tried && o.Last.Result != ResultOK && !o.DCS.Fresh
 }
 
 // release gives the held leadership back after the server was verified dead or

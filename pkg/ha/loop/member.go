@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
@@ -35,6 +36,11 @@ func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
 	moved := mem.XLogLocation != l.member.positions.XLogLocation || mem.ReceiveLSN != l.member.positions.ReceiveLSN || mem.ReplayLSN != l.member.positions.ReplayLSN
 	half := o.Now.Sub(l.member.at) >= period/2
 	if leased := l.DCS.MemberLeased(l.Me.Name); !leased || !bytes.Equal(document, l.member.document) || moved && half {
+		if l.stopping { // the last words of an agent must not hold up its end
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, time.Second)
+			defer cancel()
+		}
 		err := l.request(ctx, o, func(ctx context.Context) error {
 			return l.DCS.PutMember(ctx, l.Me.Name, mem.Encode())
 		})
