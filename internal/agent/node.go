@@ -36,16 +36,18 @@ type node struct {
 	ctx   context.Context
 	stop  context.CancelFunc
 
-	mu       sync.Mutex
-	facts    ha.Postgres
-	flight   chan struct{} // closed when the gathering under way is done
-	pid      int           // of the server the next fields belong to
-	ready    bool          // it has accepted a connection
-	stopping bool          // it was asked to stop
-	crashed  bool          // the last one ended without being asked to
-	since    ha.Instant
-	upstream ha.Upstream // as last applied by this agent
-	pending  map[string]ha.PendingRestart
+	mu     sync.Mutex
+	facts  ha.Postgres
+	flight chan struct{} // closed when the gathering under way is done
+	// flightSerial is the serial of disk when that gathering began.
+	flightSerial int
+	pid          int  // of the server the next fields belong to
+	ready        bool // it has accepted a connection
+	stopping     bool // it was asked to stop
+	crashed      bool // the last one ended without being asked to
+	since        ha.Instant
+	upstream     ha.Upstream // as last applied by this agent
+	pending      map[string]ha.PendingRestart
 	// checkpoint: 0 unknown, 1 under way, 2 done on the present timeline.
 	checkpoint int
 	disk       diskFacts
@@ -99,16 +101,17 @@ func (n *node) background(do func(ctx context.Context)) {
 
 // Facts implements loop.Node.
 func (n *node) Facts(ctx context.Context) ha.Postgres {
-	select {
-	case <-n.gather():
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return n.facts
-	case <-ctx.Done():
+	for ctx.Err() == nil {
+		done, serial := n.gather()
+		select {
+		case <-done:
+			if f, current := n.seen(serial); current {
+				return f
+			} // an operation ended meanwhile: what was seen is from before
+		case <-ctx.Done():
+		}
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	f := n.facts
+	f, _ := n.seen(0)
 	f.Known = false
 	if _, up := n.keeper.Running(); !up {
 		f.Process = ha.ProcessDown
@@ -116,15 +119,24 @@ func (n *node) Facts(ctx context.Context) ha.Postgres {
 	return f
 }
 
-// gather returns a channel that is closed once facts newer than this call are there.
-func (n *node) gather() <-chan struct{} {
+// seen returns the facts gathered last, and whether no operation has ended since
+// the one of that serial.
+func (n *node) seen(serial int) (f ha.Postgres, current bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.facts, serial == n.disk.serial
+}
+
+// gather returns a channel that is closed once facts are there, and the serial
+// of the last operation they know of. A look that is under way is shared.
+func (n *node) gather() (<-chan struct{}, int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.flight != nil {
-		return n.flight
+		return n.flight, n.flightSerial
 	}
 	done := make(chan struct{})
-	n.flight = done
+	n.flight, n.flightSerial = done, n.disk.serial
 	n.background(func(ctx context.Context) {
 		f := n.look(ctx)
 		n.mu.Lock()
@@ -132,7 +144,7 @@ func (n *node) gather() <-chan struct{} {
 		n.mu.Unlock()
 		close(done)
 	})
-	return done
+	return done, n.flightSerial
 }
 
 // queryTimeout bounds the monitoring query.

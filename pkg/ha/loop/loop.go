@@ -179,10 +179,10 @@ func (l *Loop) observe(ctx context.Context) ha.Observation {
 	o := ha.Observation{Me: l.Me, Stopping: l.stopping, Memory: l.memory, Last: l.last, Peers: l.peers}
 	o.DCS = l.look(ctx)
 	o.Settings = l.Settings()
+	o.Op = l.Ops.Poll() // before the facts: an operation seen as ended is in them
 	facts, cancel := context.WithTimeout(ctx, l.factsTimeout(l.Now()))
 	o.PG = l.Node.Facts(facts)
 	cancel()
-	o.Op = l.Ops.Poll()
 	o.Leash = l.Leash.Status()
 	o.Now, o.Wall = l.Now(), l.Wall()
 	return o
