@@ -76,7 +76,7 @@ make_tree() {
 
 build_tree() {
 	debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,curl,ca-certificates,postgresql-common \
-		bookworm "$tree" "${PGHA_DEBIAN_MIRROR:-http://deb.debian.org/debian}" &&
+		bookworm "$tree" ${PGHA_DEBIAN_MIRROR:+"$PGHA_DEBIAN_MIRROR"} &&
 		mkdir -p "$tree/etc/postgresql-common/createcluster.d" &&
 		echo "create_main_cluster = false" >"$tree/etc/postgresql-common/createcluster.d/none.conf" &&
 		chroot "$tree" apt-get install -q -y --no-install-recommends postgresql-15 &&
