@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -176,11 +177,16 @@ func (l *Lab) AsServer(ctx context.Context, n *Node, name string, args ...string
 			Credential: &syscall.Credential{Uid: uint32(l.account.uid), Gid: uint32(l.account.gid)},
 		}
 	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("run %s on %s: %w: %s", filepath.Base(name), n.Name, err, out)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := n.host.ns.do(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
 	}
-	return string(out), nil
+	if err != nil {
+		return out.String(), fmt.Errorf("run %s on %s: %w: %s", filepath.Base(name), n.Name, err, &out)
+	}
+	return out.String(), nil
 }
 
 // ServerRuns tells whether any PostgreSQL process lives on the node.

@@ -54,6 +54,49 @@ func TestForeignDataDirectory(t *testing.T) {
 	r.finish(none)
 }
 
+// A server that somebody else started on the member's data directory (Patroni,
+// or an operator) is taken over as it runs.
+func TestRunningServerIsAdopted(t *testing.T) {
+	r := begin(t)
+	n := r.Nodes[0]
+	if n == r.leader {
+		n = r.Nodes[1]
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, settle)
+	defer cancel()
+	_, err := r.StopAgent(ctx, n)
+	r.must(err)
+	_, err = r.AsServer(ctx, n, filepath.Join(r.Options().PGBin, "pg_ctl"), "-D", n.DataDir, "-l", filepath.Join(n.Dir, "by-hand.log"), "-w", "start")
+	r.must(err)
+	pidFile := func() string {
+		text, err := os.ReadFile(filepath.Join(n.DataDir, "postmaster.pid"))
+		r.must(err)
+		pid, _, _ := strings.Cut(string(text), "\n")
+		return pid
+	}
+	byHand := pidFile()
+	began := lab.Boottime()
+	_, offset := r.AgentLog(n, 0)
+	r.must(r.StartAgent(n))
+	t.Logf("server started by hand: taken over, streaming after %d ms", r.streaming(began).Milliseconds())
+	if now := pidFile(); now != byHand {
+		t.Errorf("the server was started anew: postmaster %s, now %s", byHand, now)
+	}
+	if log, _ := r.AgentLog(n, offset); !strings.Contains(log, "adopted postmaster "+byHand) {
+		t.Errorf("the leash does not say that it adopted it:\n%s", log)
+	}
+	// Stopping the agent stops an adopted server, too; the next one is the leash's own.
+	_, err = r.StopAgent(ctx, n)
+	r.must(err)
+	if _, err := os.Stat(filepath.Join(n.DataDir, "postmaster.pid")); err == nil {
+		t.Error("the adopted server still runs after its agent was stopped")
+	}
+	r.must(r.StartAgent(n))
+	r.streaming(lab.Boottime())
+	r.sameLeader()
+	r.finish(none)
+}
+
 func (r *row) controlData(ctx context.Context, n *lab.Node) string {
 	r.Helper()
 	out, err := r.AsServer(ctx, n, filepath.Join(r.Options().PGBin, "pg_controldata"), n.DataDir)
