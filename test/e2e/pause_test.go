@@ -1,0 +1,48 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/pgha/pgha/internal/lab"
+)
+
+// In pause PostgreSQL is left alone: the leash is suspended, so that even an
+// agent that hangs past its deadline costs nothing; on resume it is armed again.
+func TestPauseSuspendsTheLeash(t *testing.T) {
+	r := begin(t)
+	server, err := r.Pid(r.leader, lab.Postmaster)
+	r.must(err)
+	says := func(offset int64, words string) {
+		r.Helper()
+		r.eventually("the log of "+r.leader.Name+" says "+words, func() bool {
+			log, _ := r.AgentLog(r.leader, offset)
+			return strings.Contains(log, words)
+		})
+	}
+	_, offset := r.AgentLog(r.leader, 0)
+	r.must(r.Patch(r.ctx, map[string]any{"pause": true}))
+	says(offset, "PAUSE: suspending the leash")
+
+	began := lab.Boottime()
+	r.must(r.Signal(r.leader, lab.Agent, syscall.SIGSTOP))
+	r.acked(began + ttl + retryTimeout)
+	r.must(r.Signal(r.leader, lab.Agent, syscall.SIGCONT))
+	if now, err := r.Pid(r.leader, lab.Postmaster); err != nil || now != server {
+		t.Errorf("server was touched in pause: postmaster %d, now %d (%v)", server, now, err)
+	}
+
+	_, offset = r.AgentLog(r.leader, 0)
+	r.eventually("pause ends", func() bool { return r.Patch(r.ctx, map[string]any{"pause": nil}) == nil })
+	says(offset, "resume epoch")
+	// Armed again: a hung agent has its deadline.
+	r.must(r.Signal(r.leader, lab.Agent, syscall.SIGSTOP))
+	next := r.newLeader(r.leader)
+	t.Logf("paused for %s with a hung agent: untouched; resumed, hung again: %s leads", ttl+retryTimeout, next.Name)
+	r.must(r.Signal(r.leader, lab.Agent, syscall.SIGCONT))
+	r.streaming(lab.Boottime())
+	r.finish(bounded)
+}
