@@ -134,6 +134,9 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 	case cluster == nil:
 		return 0, a.leave(context.WithoutCancel(ctx), srv)
 	}
+	if err := a.refuseV2(ctx); err != nil {
+		return 1, err
+	}
 	if err := a.openClient(ctx, cluster); err != nil {
 		return 1, err
 	}
@@ -169,137 +172,6 @@ func (a *agent) wake() {
 	case a.wakeups <- struct{}{}:
 	default:
 	}
-}
-
-// localDynamic is the dynamic configuration to begin with: the copy kept in the
-// data directory, else what bootstrap.dcs asks for.
-func localDynamic(local *config.Local) *config.Dynamic {
-	probe := config.EffectiveOf(local, nil)
-	if text, err := os.ReadFile(filepath.Join(probe.Postgres.DataDir, dynamicCache)); err == nil {
-		if d, err := config.ParseDynamic(text); err == nil {
-			return d
-		}
-	}
-	if len(local.Bootstrap.DCS) > 0 {
-		if d, err := config.ParseDynamic(local.Bootstrap.DCS); err == nil {
-			return d
-		}
-	}
-	return config.DefaultDynamic()
-}
-
-// dynamicCache is Patroni's copy of /config in the data directory.
-const dynamicCache = "patroni.dynamic.json"
-
-func (a *agent) openStore(ctx context.Context) error {
-	l := a.config.Load().Local
-	base := dcs.Base(l.Namespace, l.Scope)
-	tlsConfig, err := etcd.LoadTLS(l.Etcd.CACert, l.Etcd.Cert, l.Etcd.Key)
-	if err != nil {
-		return err
-	}
-	if l.Etcd.Kind == "etcd" {
-		probe, cancel := context.WithTimeout(ctx, 3*time.Second)
-		found, endpoint := etcd.ProbeV2(probe, l.Etcd.Endpoints(), tlsConfig, base)
-		cancel()
-		if found {
-			return fmt.Errorf("%s holds keys of %s written through etcd's protocol v2, which protocol v3 cannot see: a Patroni configured with \"etcd:\" runs this cluster; first change etcd: to etcd3: on all its members and restart them, then start pgha", endpoint, base)
-		}
-	}
-	s := settings(a.config.Load())
-	a.store, err = etcd.Open(ctx, etcd.Config{
-		Endpoints: l.Etcd.Endpoints(), SRV: l.Etcd.SRV, SRVSuffix: l.Etcd.SRVSuffix, UseProxies: l.Etcd.UseProxies,
-		Username: l.Etcd.Username, Password: l.Etcd.Password.Reveal(), TLS: tlsConfig,
-		Base: base, TTL: s.TTL, RetryTimeout: s.RetryTimeout, Logger: a.log,
-	})
-	return err
-}
-
-// firstLook waits for etcd: before it was heard of, nothing local is touched.
-// No cluster and no error means that the agent was asked to end meanwhile.
-func (a *agent) firstLook(ctx context.Context) (*dcs.Cluster, error) {
-	for {
-		look, cancel := context.WithTimeout(ctx, 5*time.Second)
-		c, err := a.store.Read(look)
-		cancel()
-		switch {
-		case err == nil:
-			a.configure(ctx, c)
-			return c, nil
-		case errors.Is(err, dcs.ErrRejected):
-			return nil, fmt.Errorf("%w; check the username, the password and the role of this cluster in etcd", err)
-		}
-		a.log.Warn("waiting for etcd: " + err.Error())
-		a.notify.waits("waiting for etcd: "+err.Error(), 30*time.Second)
-		select {
-		case <-a.Stop:
-			return nil, nil //nolint:nilnil // an orderly end before there was anything
-		case <-ctx.Done():
-			return nil, nil //nolint:nilnil // likewise
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-// leaveLimit bounds the stop of the server when etcd was never heard of.
-const leaveLimit = 4 * time.Minute
-
-// leave ends an agent that was asked to stop while it waited for etcd. A server
-// that an earlier run of it left behind is stopped, too: "stop" stops. Where the
-// last known configuration says pause, it is left alone.
-func (a *agent) leave(ctx context.Context, srv *postgres.Server) error {
-	if a.config.Load().Dynamic.Pause {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, leaveLimit)
-	defer cancel()
-	if err := a.keeper.attach(ctx); err != nil {
-		return err
-	}
-	defer a.keeper.close(ctx)
-	defer srv.Close()
-	if _, up := a.keeper.Running(); !up {
-		return nil
-	}
-	a.log.Info("stopping the server because the agent was asked to end")
-	return srv.Stop(ctx, postgres.StopFast, false)
-}
-
-func (a *agent) configure(ctx context.Context, c *dcs.Cluster) {
-	if c.Config != nil {
-		a.takeDocument(ctx, c.Config.Raw)
-	}
-}
-
-// takeDocument puts a /config document into force; one that cannot be used
-// leaves the last good one.
-func (a *agent) takeDocument(_ context.Context, doc []byte) {
-	d, err := config.ParseDynamic(doc)
-	if err != nil {
-		a.log.Error("the dynamic configuration is not applied, the last good one stays in force: " + err.Error())
-		return
-	}
-	old := a.config.Load()
-	a.config.Store(config.EffectiveOf(old.Local, d))
-	if a.node == nil || d.Equal(old.Dynamic) {
-		return
-	}
-	a.log.Info("the dynamic configuration changed")
-	a.node.apply()
-	a.keepDocument(doc)
-}
-
-// keepDocument writes the local copy of /config, off the loop's path.
-func (a *agent) keepDocument(doc []byte) {
-	dir := a.config.Load().Postgres.DataDir
-	a.node.background(func(context.Context) {
-		if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err != nil {
-			return
-		}
-		if err := writeNew(filepath.Join(dir, dynamicCache), string(doc)); err != nil {
-			a.log.Warn("keep a copy of the dynamic configuration: " + err.Error())
-		}
-	})
 }
 
 // openClient makes the client for peers and refuses a name that is in use.
@@ -420,49 +292,4 @@ func (a *agent) listen(ctx context.Context) {
 			a.reload()
 		}
 	}
-}
-
-// reload reads the local configuration again (wire contract §1.12). What is
-// wrong with it is said, and the old one stays in force.
-func (a *agent) reload() {
-	defer a.notify.reloading()()
-	local, problems, err := config.Load(a.ConfigPath, a.Environ)
-	for _, p := range problems {
-		a.log.Warn(p.String())
-	}
-	if err != nil || config.HasErrors(problems) {
-		a.log.Error("the configuration is not reloaded; the old one stays in force")
-		return
-	}
-	old := a.config.Load()
-	if moved := immovable(old, config.EffectiveOf(local, old.Dynamic)); moved != "" {
-		a.log.Error("the configuration is not reloaded: " + moved + " cannot change while the agent runs; restart it")
-		return
-	}
-	a.level.Set(logLevel(local.Log.Level))
-	a.config.Store(config.EffectiveOf(local, old.Dynamic))
-	if err := a.api.Reconfigure(restapi.Settings{RestAPI: local.RestAPI, Strict: a.config.Load().PGHA.RestAPIStrict}); err != nil {
-		a.log.Error("restapi: " + err.Error() + "; restart the agent to change it")
-	}
-	if err := a.api.ReloadTLS(); err != nil {
-		a.log.Error(err.Error())
-	}
-	a.node.apply()
-	a.wake()
-	a.log.Info("the local configuration was read again")
-}
-
-// immovable names the first setting that a running agent cannot change.
-func immovable(old, neu *config.Effective) string {
-	switch {
-	case old.Local.Scope != neu.Local.Scope:
-		return "scope"
-	case old.Local.Name != neu.Local.Name:
-		return "name"
-	case old.Local.Namespace != neu.Local.Namespace:
-		return "namespace"
-	case old.Postgres.DataDir != neu.Postgres.DataDir:
-		return "postgresql.data_dir"
-	}
-	return ""
 }

@@ -265,3 +265,34 @@ func TestForgetSecrets(t *testing.T) {
 		t.Fatal("an unrelated variable is gone")
 	}
 }
+
+// Keys that a Patroni wrote through etcd's protocol v2 end the start.
+func TestRefuseV2(t *testing.T) {
+	keys := `{"action":"get","node":{"key":"/service/demo","dir":true,"nodes":[{"key":"/service/demo/leader","value":"x"}]}}`
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/v2/keys/service/demo") || keys == "" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(keys))
+	}))
+	defer srv.Close()
+	text := strings.NewReplacer("LISTEN", "127.0.0.1:25999", "DATADIR", t.TempDir(), "BINDIR", "/usr/bin",
+		"etcd3: {host: 192.0.2.4:2379}", "SECTION: {host: "+srv.Listener.Addr().String()+"}").Replace(minimal)
+	start := func(section string) error {
+		a := &agent{}
+		a.config.Store(effective(t, strings.Replace(text, "SECTION", section, 1)))
+		return a.refuseV2(context.Background())
+	}
+	if err := start("etcd"); err == nil || !strings.Contains(err.Error(), "etcd3:") {
+		t.Errorf("keys of protocol v2: got %v", err)
+	}
+	if err := start("etcd3"); err != nil {
+		t.Errorf("etcd3 means v3 to Patroni, too: got %v", err)
+	}
+	keys = ""
+	if err := start("etcd"); err != nil {
+		t.Errorf("no keys of protocol v2: got %v", err)
+	}
+}

@@ -16,17 +16,12 @@ import (
 // leaves it as it is.
 func TestForeignDataDirectory(t *testing.T) {
 	r := begin(t)
-	victim := r.Nodes[0]
-	if victim == r.leader {
-		victim = r.Nodes[1]
-	}
 	ctx, cancel := context.WithTimeout(r.ctx, settle)
 	defer cancel()
-	_, err := r.StopAgent(ctx, victim)
-	r.must(err)
+	victim := r.stopStandby(ctx)
 	own := victim.DataDir + ".own"
 	r.must(os.Rename(victim.DataDir, own))
-	_, err = r.AsServer(ctx, victim, filepath.Join(r.Options().PGBin, "initdb"), "-N", "-D", victim.DataDir)
+	_, err := r.AsServer(ctx, victim, filepath.Join(r.Options().PGBin, "initdb"), "-N", "-D", victim.DataDir)
 	r.must(err)
 	identity := r.controlData(ctx, victim)
 
@@ -58,15 +53,10 @@ func TestForeignDataDirectory(t *testing.T) {
 // or an operator) is taken over as it runs.
 func TestRunningServerIsAdopted(t *testing.T) {
 	r := begin(t)
-	n := r.Nodes[0]
-	if n == r.leader {
-		n = r.Nodes[1]
-	}
 	ctx, cancel := context.WithTimeout(r.ctx, settle)
 	defer cancel()
-	_, err := r.StopAgent(ctx, n)
-	r.must(err)
-	_, err = r.AsServer(ctx, n, filepath.Join(r.Options().PGBin, "pg_ctl"), "-D", n.DataDir, "-l", filepath.Join(n.Dir, "by-hand.log"), "-w", "start")
+	n := r.stopStandby(ctx)
+	_, err := r.AsServer(ctx, n, filepath.Join(r.Options().PGBin, "pg_ctl"), "-D", n.DataDir, "-l", filepath.Join(n.Dir, "by-hand.log"), "-w", "start")
 	r.must(err)
 	pidFile := func() string {
 		text, err := os.ReadFile(filepath.Join(n.DataDir, "postmaster.pid"))
@@ -95,6 +85,18 @@ func TestRunningServerIsAdopted(t *testing.T) {
 	r.streaming(lab.Boottime())
 	r.sameLeader()
 	r.finish(none)
+}
+
+// stopStandby stops the agent of a node that is not the leader.
+func (r *row) stopStandby(ctx context.Context) *lab.Node {
+	r.Helper()
+	n := r.Nodes[0]
+	if n == r.leader {
+		n = r.Nodes[1]
+	}
+	_, err := r.StopAgent(ctx, n)
+	r.must(err)
+	return n
 }
 
 func (r *row) controlData(ctx context.Context, n *lab.Node) string {
