@@ -14,7 +14,7 @@ func settings(e *config.Effective) ha.Settings {
 		TTL: d.TTL, LoopWait: d.LoopWait, RetryTimeout: d.RetryTimeout,
 		MaximumLagOnFailover: d.MaximumLagOnFailover, CheckTimeline: d.CheckTimeline,
 		MaxTimelinesHistory: d.MaxTimelinesHistory, PrimaryStartTimeout: d.PrimaryStartTimeout,
-		Pause: d.Pause, UsePgRewind: p.UsePgRewind,
+		Pause:               d.Pause,
 		WipeOnRewindFailure: p.RemoveDataDirOnRewindFailure, WipeOnDivergence: p.RemoveDataDirOnDivergedTimeline,
 		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, KeepUnknownSlots: keepUnknownSlots(d),
 		NoFailover: tags.NoFailover(), FailoverPriority: tags.FailoverPriority(),
@@ -23,7 +23,7 @@ func settings(e *config.Effective) ha.Settings {
 	for _, t := range tags {
 		s.Tags = append(s.Tags, dcs.Tag{Name: t.Name, Value: t.Value})
 	}
-	s.ReplicateFrom, s.NoStream = s.Tags.String("replicatefrom"), s.Tags.Bool("nostream")
+	s.ReplicateFrom = s.Tags.String("replicatefrom")
 	return s
 }
 

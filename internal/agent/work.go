@@ -39,9 +39,6 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(done, total in
 		res, err = n.halt(ctx, a)
 	case ha.Promote:
 		err = n.srv.Promote(ctx)
-	case ha.Restart:
-		n.expectStop()
-		_, err = n.srv.Restart(ctx, n.startOptions(ha.Start{Upstream: a.Upstream, Primary: a.Upstream.ConnURL == ""}))
 	case ha.CheckDivergence:
 		res, err = n.compare(ctx, a)
 	default:

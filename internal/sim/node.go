@@ -209,7 +209,7 @@ func (n *node) current() ha.Settings {
 	return ha.Settings{
 		TTL: time.Duration(s.TTL) * time.Second, LoopWait: time.Duration(s.Wait) * time.Second, RetryTimeout: time.Duration(s.Retry) * time.Second,
 		MaximumLagOnFailover: n.w.plan.maxLag, PrimaryStartTimeout: time.Duration(n.w.plan.startTimeout) * time.Second,
-		UsePgRewind: true, WipeOnRewindFailure: n.w.plan.wipe, FailoverPriority: 1, Document: doc,
+		WipeOnRewindFailure: n.w.plan.wipe, FailoverPriority: 1, Document: doc,
 	}
 }
 

@@ -231,26 +231,3 @@ func unknownEnv(environ []string) []Problem {
 	slices.SortFunc(out, func(a, b Problem) int { return strings.Compare(a.Path, b.Path) })
 	return out
 }
-
-// ChildEnviron is environ without what postgres and scripts must not see:
-// PATRONI_* (passwords among them), KUBERNETES_* and NOTIFY_SOCKET.
-// PG_MALLOC_ARENA_MAX becomes MALLOC_ARENA_MAX (wire contract §2).
-func ChildEnviron(environ []string) []string {
-	out := make([]string, 0, len(environ))
-	arena := ""
-	for _, e := range environ {
-		k, v, _ := strings.Cut(e, "=")
-		switch {
-		case strings.HasPrefix(k, envPrefix), strings.HasPrefix(k, "KUBERNETES_"), k == "NOTIFY_SOCKET":
-		case k == "PG_MALLOC_ARENA_MAX":
-			arena = v
-		default:
-			out = append(out, e)
-		}
-	}
-	if arena == "" {
-		return out
-	}
-	out = slices.DeleteFunc(out, func(e string) bool { return strings.HasPrefix(e, "MALLOC_ARENA_MAX=") })
-	return append(out, "MALLOC_ARENA_MAX="+arena)
-}

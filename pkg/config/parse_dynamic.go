@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -203,30 +202,4 @@ func PatchDynamic(doc, patch []byte) (out []byte, changed bool, err error) {
 	}
 	changed = patchNode(dst, src)
 	return dst.json(), changed, nil
-}
-
-// CompactJSON gives a JSON object in the form /config is stored in: no blanks,
-// key order kept.
-func CompactJSON(doc []byte) ([]byte, error) {
-	n, err := parseJSONObject(doc, dynamicName)
-	if err != nil {
-		return nil, err
-	}
-	return n.json(), nil
-}
-
-// YAMLToJSON reads YAML (edit-config, --set values) with PyYAML's types and
-// gives compact JSON, as Patroni would store it.
-func YAMLToJSON(text []byte) ([]byte, error) {
-	n, ps, err := parseYAML(text, "")
-	if err != nil {
-		msg, cure := explainYAML(err)
-		return nil, errors.New(msg + "; " + cure)
-	}
-	for _, p := range ps {
-		if p.Severity == Error {
-			return nil, errors.New(p.String())
-		}
-	}
-	return n.json(), nil
 }

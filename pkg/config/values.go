@@ -104,22 +104,6 @@ func parseIntText(s, baseUnit string) (int64, bool) {
 	return int64(val), true
 }
 
-// ParseReal reads a float with the same unit rules as ParseInt, unrounded.
-func ParseReal(v any, baseUnit string) (value float64, ok bool) {
-	return parseRealText(fromPlain(v).printed(), baseUnit)
-}
-
-func parseRealText(s, baseUnit string) (float64, bool) {
-	val, unit, ok := strtod(s)
-	if !ok {
-		return 0, false
-	}
-	if unit = strings.TrimSpace(unit); unit == "" {
-		return val, true
-	}
-	return convertToBaseUnit(val, unit, baseUnit)
-}
-
 // A unit's size in the smallest unit of its family, largest first: rounding
 // goes to the next smaller unit.
 var (
@@ -178,11 +162,9 @@ func unitIndex(units []unitSize, name string) int {
 	return -1
 }
 
-// DeepEqual is Patroni's deep_compare: maps need equal key sets and are
+// deepEqual is Patroni's deep_compare: maps need equal key sets and are
 // compared recursively, everything else by its printed form in Python notation
 // (2 equals "2"; true prints True and differs from "true").
-func DeepEqual(a, b any) bool { return deepEqual(fromPlain(a), fromPlain(b)) }
-
 func deepEqual(a, b *node) bool {
 	if !a.isMap() || !b.isMap() {
 		return a.isMap() == b.isMap() && a.printed() == b.printed()
@@ -199,31 +181,9 @@ func deepEqual(a, b *node) bool {
 	return true
 }
 
-// Patch is Patroni's patch_config on plain maps: a nil in src deletes the key,
-// maps merge, anything else replaces when its printed form differs; a key that
-// dst lacks is taken verbatim. It changes dst and tells whether it did.
-func Patch(dst, src map[string]any) bool {
-	changed := false
-	for k, v := range src {
-		old, has := dst[k]
-		sub, isMap := v.(map[string]any)
-		oldSub, oldIsMap := old.(map[string]any)
-		switch {
-		case v == nil:
-			changed = changed || old != nil
-			delete(dst, k)
-		case !has:
-			dst[k], changed = v, true
-		case isMap && oldIsMap:
-			changed = Patch(oldSub, sub) || changed
-		case isMap, fromPlain(old).printed() != fromPlain(v).printed():
-			dst[k], changed = v, true
-		}
-	}
-	return changed
-}
-
-// patchNode is Patch on ordered trees.
+// patchNode is Patroni's patch_config on ordered trees: a null in src deletes
+// the key, maps merge, anything else replaces when its printed form differs; a
+// key that dst lacks is taken verbatim. It tells whether dst changed.
 func patchNode(dst, src *node) bool {
 	changed := false
 	for _, p := range src.pairs {

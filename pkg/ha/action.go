@@ -104,8 +104,6 @@ type (
 	}
 	// Promote ends recovery; done when the server is read-write.
 	Promote struct{}
-	// Restart stops and starts the server in its present role.
-	Restart struct{ Upstream Upstream }
 	// CheckDivergence compares the local WAL with the leader's.
 	CheckDivergence struct{ Leader Upstream }
 	// CancelOperation asks the running long action to end early.
@@ -155,7 +153,6 @@ func (CrashRecovery) action()   {}
 func (Start) action()           {}
 func (Stop) action()            {}
 func (Promote) action()         {}
-func (Restart) action()         {}
 func (CheckDivergence) action() {}
 func (CancelOperation) action() {}
 
@@ -181,8 +178,6 @@ func Kind(a Action) OpKind {
 		return OpStop
 	case Promote:
 		return OpPromote
-	case Restart:
-		return OpRestart
 	case CheckDivergence:
 		return OpCheckDivergence
 	default:

@@ -38,7 +38,7 @@ func base() *Observation {
 			Version: "4.1.4", Holder: "h1", CanBootstrap: true},
 		Settings: Settings{
 			TTL: 30 * sec, LoopWait: 10 * sec, RetryTimeout: 10 * sec, MaximumLagOnFailover: 1 << 20,
-			PrimaryStartTimeout: 300 * sec, UsePgRewind: true, FailoverPriority: 1, Document: []byte(`{"ttl":30}`),
+			PrimaryStartTimeout: 300 * sec, FailoverPriority: 1, Document: []byte(`{"ttl":30}`),
 		},
 		DCS: DCS{Cluster: c, Fresh: true, Granted: 30 * sec},
 		PG: Postgres{

@@ -180,7 +180,7 @@ func (o *Observation) noteOperation() {
 		if !failed {
 			m.Rewind, m.RewindFor = RewindIdle, m.LastEpoch
 		}
-	case OpStartPrimary, OpStartStandby, OpRestart:
+	case OpStartPrimary, OpStartStandby:
 		if failed {
 			m.FailedStart = op.Ended
 			m.FailedTries++

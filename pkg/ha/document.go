@@ -107,8 +107,6 @@ func (o *Observation) State() string {
 			return "creating replica"
 		case OpStartPrimary, OpStartStandby:
 			return "starting"
-		case OpRestart:
-			return "restarting"
 		case OpStop:
 			return "stopping"
 		case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpPromote, OpCheckDivergence:

@@ -90,7 +90,6 @@ func TestStateAndRole(t *testing.T) { // wire contract §4.2
 		{"stopped replica", func(o *Observation) { replica(o); down(o, "shut down in recovery") }, "stopped", "replica"},
 		{"start failed", func(o *Observation) { replica(o); down(o, "shut down"); o.Memory.FailedTries = 1 }, "start failed", "replica"},
 		{"stopping", func(o *Observation) { runs(o, OpStop) }, "stopping", "primary"},
-		{"restarting", func(o *Observation) { runs(o, OpRestart) }, "restarting", "primary"},
 		{"promoting", func(o *Observation) { standbyLeaderToBe(o); runs(o, OpPromote) }, "running", "promoted"},
 		{"starting as primary", func(o *Observation) { down(o, "in production"); runs(o, OpStartPrimary) }, "starting", "primary"},
 		{"initdb", func(o *Observation) { lost(o); o.PG = Postgres{}; runs(o, OpBootstrap) }, "initializing new cluster", "uninitialized"},

@@ -63,7 +63,6 @@ type Settings struct {
 	MaxTimelinesHistory         int
 	PrimaryStartTimeout         time.Duration // 0: fail over at once after a crash
 	Pause                       bool
-	UsePgRewind                 bool
 	WipeOnRewindFailure         bool // remove_data_directory_on_rewind_failure
 	WipeOnDivergence            bool // remove_data_directory_on_diverged_timelines
 	UseSlots                    bool
@@ -75,7 +74,6 @@ type Settings struct {
 	NoFailover       bool
 	FailoverPriority int
 	ReplicateFrom    string
-	NoStream         bool
 	// LeashOff: pgha.leash is off; nothing is armed and S1 rests on the agent.
 	LeashOff bool
 	// Document is the dynamic configuration as JSON, for a /config that is missing.
@@ -212,7 +210,6 @@ const (
 	OpStartStandby
 	OpStop
 	OpPromote
-	OpRestart
 	OpCheckDivergence
 )
 

@@ -23,8 +23,6 @@ func (k OpKind) String() string {
 		return "stopping"
 	case OpPromote:
 		return "promote"
-	case OpRestart:
-		return "restart"
 	case OpCheckDivergence:
 		return "comparing timelines"
 	}

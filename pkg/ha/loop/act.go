@@ -55,9 +55,8 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyFailover, Value: []byte("{}"), Epoch: o.Memory.Lease.Epoch, Revision: &a.Revision})
 	case ha.CancelOperation:
 		l.Ops.Cancel()
-	case ha.Exit:
-		l.Log.Info(a.Message, "exit", a.Code)
-	case ha.Bootstrap, ha.PostBootstrap, ha.Clone, ha.Rewind, ha.CrashRecovery, ha.Start, ha.Stop, ha.Promote, ha.Restart, ha.CheckDivergence:
+	case ha.Exit: // Step returns it, and whoever runs the loop says why
+	case ha.Bootstrap, ha.PostBootstrap, ha.Clone, ha.Rewind, ha.CrashRecovery, ha.Start, ha.Stop, ha.Promote, ha.CheckDivergence:
 		l.Ops.Begin(a)
 	}
 	return l.outcome(out, err)

@@ -238,6 +238,9 @@ func (l *Loop) publish(o *ha.Observation, d *ha.Decision) {
 
 // say logs a decision when it is a new one.
 func (l *Loop) say(d *ha.Decision) {
+	if e, ok := d.Action.(ha.Exit); ok && e.Code != 0 {
+		return // the error that ends the agent is reported once, as such
+	}
 	if d.Reason == ha.LeaseRenewal {
 		return
 	}

@@ -108,19 +108,6 @@ func (h History) End(tl Timeline) (LSN, bool) {
 	return 0, false
 }
 
-// SegmentTimeline reads the timeline out of a WAL file name
-// (24 hexadecimal digits, the first eight being the timeline).
-func SegmentTimeline(name string) (Timeline, error) {
-	if len(name) != 24 {
-		return 0, fmt.Errorf("parse WAL file name %q: want 24 hexadecimal digits", name)
-	}
-	tl, err := strconv.ParseUint(name[:8], 16, 32)
-	if err != nil {
-		return 0, fmt.Errorf("parse WAL file name %q: bad timeline", name)
-	}
-	return Timeline(tl), nil
-}
-
 // Fork says how a node that ended at (timeline tl, position at) relates to a
 // leader on timeline leaderTL with history h.
 type Fork int

@@ -40,17 +40,6 @@ func TestParseHistory(t *testing.T) {
 	}
 }
 
-func TestSegmentTimeline(t *testing.T) {
-	if tl, err := SegmentTimeline("0000000A0000000100000002"); err != nil || tl != 10 {
-		t.Fatalf("got %d, %v", tl, err)
-	}
-	for _, bad := range []string{"", "0000000A", "XX00000A0000000100000002"} {
-		if _, err := SegmentTimeline(bad); err == nil {
-			t.Errorf("%q accepted", bad)
-		}
-	}
-}
-
 // Rows of ha-behaviour §5.3, step 3.
 func TestCompare(t *testing.T) {
 	h := History{{1, 100, ""}, {3, 200, ""}}
