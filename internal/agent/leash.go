@@ -329,7 +329,15 @@ func (k *keeper) Extend(epoch int64, deadline ha.Instant) {
 
 // Disarm implements loop.Leash.
 func (k *keeper) Disarm(ctx context.Context, epoch int64) error {
-	return k.with(ctx, func(c *leash.Client) error { return c.Disarm(ctx, epoch) })
+	k.mu.Lock()
+	suspended := k.status.Suspended
+	k.mu.Unlock()
+	return k.with(ctx, func(c *leash.Client) error {
+		if suspended { // set aside in pause: ending that, unarmed, is the way out of it
+			return c.Resume(ctx, 0, 0)
+		}
+		return c.Disarm(ctx, epoch)
+	})
 }
 
 // Suspend implements loop.Leash.

@@ -35,6 +35,11 @@ func TestPauseSuspendsTheLeash(t *testing.T) {
 		t.Errorf("server was touched in pause: postmaster %d, now %d (%v)", server, now, err)
 	}
 
+	// Its lease has lapsed meanwhile; in pause only a running primary takes the lock.
+	r.eventually("it has the lock again", func() bool {
+		leaders := r.Leaders(r.ctx)
+		return len(leaders) == 1 && leaders[0] == r.leader
+	})
 	_, offset = r.AgentLog(r.leader, 0)
 	r.eventually("pause ends", func() bool { return r.Patch(r.ctx, map[string]any{"pause": nil}) == nil })
 	says(offset, "resume epoch")
