@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -154,7 +155,8 @@ func (h *host) tree() []proc {
 	if h.init == nil {
 		return nil
 	}
-	return descendants(processes(), h.init.Process.Pid)
+	below := descendants(processes(), h.init.Process.Pid)
+	return slices.DeleteFunc(below, func(p proc) bool { return p.zombie })
 }
 
 // close ends the init, which kills everything on its host first.

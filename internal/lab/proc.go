@@ -60,7 +60,8 @@ func parseStat(pid int, stat []byte) (proc, bool) {
 	}, true
 }
 
-// descendants picks from the table everything below root, zombies excepted.
+// descendants picks from the table everything below root, zombies included: a
+// process is a zombie already while threads of it are still ending.
 func descendants(table []proc, root int) []proc {
 	children := map[int][]proc{}
 	for _, p := range table {
@@ -73,16 +74,15 @@ func descendants(table []proc, root int) []proc {
 		queue = queue[1:]
 		for _, p := range next {
 			queue = append(queue, p.pid)
-			if !p.zombie {
-				out = append(out, p)
-			}
+			out = append(out, p)
 		}
 	}
 	return out
 }
 
 // killBelow sends SIGKILL to every process below root and tells how many there
-// were. A process forked meanwhile is found by the next call.
+// were, those included that nobody has waited for yet. A process forked
+// meanwhile is found by the next call.
 func killBelow(root int) int {
 	victims := descendants(processes(), root)
 	for _, p := range victims {
