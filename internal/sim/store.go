@@ -153,6 +153,14 @@ func (s *store) DeleteInitialize(ctx context.Context, revision int64) error {
 	return s.request(ctx, func(ctx context.Context) error { return s.c.DeleteInitialize(ctx, revision) })
 }
 
+func (s *store) Lock(ctx context.Context, key dcs.Key, value []byte) error {
+	return s.request(ctx, func(ctx context.Context) error { return s.c.Lock(ctx, key, value) })
+}
+
+func (s *store) Unlock(ctx context.Context, key dcs.Key) error {
+	return s.request(ctx, func(ctx context.Context) error { return s.c.Unlock(ctx, key) })
+}
+
 // budgetOf is L of safety B.1, computed anew and in integers (S7).
 func budgetOf(ttl time.Duration) time.Duration {
 	k, m := killOf(ttl), 300*time.Millisecond

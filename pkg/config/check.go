@@ -25,10 +25,14 @@ func checkLocal(root *node) []Problem {
 	}
 	c.section(root, c.spec, "")
 	c.checkEtcd(root)
-	c.checkBootstrap(root.get("bootstrap"))
+	c.checkBootstrap(root)
 	c.checkTags(root.get("tags"))
 	c.checkLocalGUCs(root.get("postgresql"))
-	c.checkDynamicValues(root.get("bootstrap", "dcs"), "bootstrap.dcs")
+	c.checkDynamicValues(root.get("bootstrap", "dcs"), "bootstrap.dcs", backupSection(root))
+	c.checkMethods(root.get("postgresql"), "postgresql", backupSection(root))
+	own, first := root.get("pgha", "backup"), root.get("bootstrap", "dcs", "pgha", "backup")
+	c.checkBackup(own, orEmpty(first), "pgha.backup")
+	c.checkBackup(first, orEmpty(own), "bootstrap.dcs.pgha.backup")
 	c.checkPlaceholders(root, "")
 	return sortProblems(c.problems)
 }
@@ -39,9 +43,17 @@ func checkDynamic(root *node) []Problem {
 	c.collectMethods(root.get("postgresql"))
 	c.collectMethods(root.get("standby_cluster"))
 	c.section(root, c.spec, "")
-	c.checkDynamicValues(root, "")
+	c.checkDynamicValues(root, "", true)
+	c.checkBackup(root.get("pgha", "backup"), nil, "pgha.backup")
 	c.checkPlaceholders(root, "")
 	return sortProblems(c.problems)
+}
+
+func orEmpty(n *node) *node {
+	if n == nil {
+		return newMap()
+	}
+	return n
 }
 
 func (c *checker) collectMethods(pg *node) {
@@ -195,6 +207,11 @@ func (c *checker) unknown(n *node, i int, s *spec, path string) {
 		return
 	}
 	sub := joinPath(path, p.key)
+	if inBackup(path) && isInlineSecret(p.key) {
+		msg, cure := secretFault(p.key)
+		c.add(Error, p.at(), sub, msg, cure)
+		return
+	}
 	if owner := emptyBefore(n, i, s); owner != "" {
 		c.add(Warning, p.at(), sub, fmt.Sprintf("%s belongs under %s, which is empty", p.key, joinPath(path, owner)),
 			fmt.Sprintf("indent this line below %q", owner+":"))

@@ -26,7 +26,8 @@ func (c *checker) checkEtcd(root *node) {
 }
 
 // checkBootstrap looks at the methods of cluster creation.
-func (c *checker) checkBootstrap(b *node) {
+func (c *checker) checkBootstrap(root *node) {
+	b := root.get("bootstrap")
 	if !b.isMap() {
 		return
 	}
@@ -36,14 +37,7 @@ func (c *checker) checkBootstrap(b *node) {
 	if b.get("dcs").isNull() {
 		c.add(Warning, b, "bootstrap", "has no section dcs", "add dcs: with the cluster's first settings (ttl, loop_wait, ...)")
 	}
-	if m := b.pair("method"); m != nil && m.value.truthy() && m.value.str() != "initdb" {
-		name := m.value.str()
-		if b.get(name, "command").isNull() {
-			c.add(Warning, m.at(), "bootstrap.method", fmt.Sprintf("there is no section bootstrap.%s with a command, so initdb is used", name), "add it, or remove method")
-		} else {
-			c.add(Notice, m.at(), "bootstrap.method", fmt.Sprintf("accepted, not yet in effect in this release: initdb is used instead of %q", name), "")
-		}
-	}
+	c.checkBootstrapMethod(root, b)
 	for _, o := range decodeOptions(b.get("initdb")) {
 		switch o.Name {
 		case "pgdata", "nosync", "pwfile", "sync-only", "version":
@@ -51,6 +45,31 @@ func (c *checker) checkBootstrap(b *node) {
 			c.add(Error, p.at(), "bootstrap.initdb", "option "+o.Name+" is not allowed, the agent sets it", "remove it")
 		}
 	}
+}
+
+// checkBootstrapMethod says what a method without a command means: the agent's
+// own restore, or initdb as in Patroni.
+func (c *checker) checkBootstrapMethod(root, b *node) {
+	m := b.pair("method")
+	if m == nil || !m.value.truthy() || m.value.str() == "initdb" || b.get(m.value.str(), "command").truthy() {
+		return
+	}
+	name := m.value.str()
+	if name == NativeMethod {
+		c.checkRepositoryBootstrap(b.get(name))
+		if backupSection(root) {
+			return
+		}
+		c.add(Notice, m.at(), "bootstrap.method", "there is neither a section pgha.backup nor bootstrap.pgbackrest with a command, so initdb is used", "add one of them, or remove method")
+		return
+	}
+	c.add(Notice, m.at(), "bootstrap.method", fmt.Sprintf("there is no section bootstrap.%s with a command, so initdb is used", name), "add it, or remove method")
+}
+
+// backupSection tells whether a file configures backups, by itself or for the
+// first /config.
+func backupSection(root *node) bool {
+	return root.get("pgha", "backup").truthy() || root.get("bootstrap", "dcs", "pgha", "backup").truthy()
 }
 
 // checkTags reports pairs of tags that say the same thing twice.
@@ -88,8 +107,8 @@ func (c *checker) derived(p *pair, path string) bool {
 }
 
 // checkDynamicValues looks at what the schema cannot express in a /config
-// document or in bootstrap.dcs.
-func (c *checker) checkDynamicValues(doc *node, path string) {
+// document or in bootstrap.dcs; native as for checkMethods.
+func (c *checker) checkDynamicValues(doc *node, path string, native bool) {
 	if !doc.isMap() {
 		return
 	}
@@ -103,20 +122,23 @@ func (c *checker) checkDynamicValues(doc *node, path string) {
 			c.derived(&params.pairs[i], joinPath(at, "parameters."+params.pairs[i].key))
 		}
 	}
-	c.checkMethods(doc.get("postgresql"), at)
+	c.checkMethods(doc.get("postgresql"), at, native)
 }
 
-// checkMethods says which replica creation method is used.
-func (c *checker) checkMethods(pg *node, path string) {
+// checkMethods names the replica creation methods without a command: their name
+// itself is the program then (wire contract §8.3). With native, pgha.backup may
+// be configured, and its method needs no command.
+func (c *checker) checkMethods(pg *node, path string, native bool) {
 	for _, k := range []string{"create_replica_methods", "create_replica_method"} {
 		p := pg.pair(k)
 		if p == nil {
 			continue
 		}
 		for _, m := range p.value.strings() {
-			if m != "basebackup" {
-				c.add(Notice, p.at(), joinPath(path, k), fmt.Sprintf("method %q is accepted, not yet in effect in this release: basebackup is used", m), "")
+			if m == "basebackup" || m == NativeMethod && native || pg.get(m, "command").truthy() {
+				continue
 			}
+			c.add(Notice, p.at(), joinPath(path, k), fmt.Sprintf("method %q has no section with a command, so the program %q is run", m, m), "add a section "+joinPath(path, m)+" with a command, if that is not meant")
 		}
 	}
 }

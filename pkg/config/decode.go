@@ -248,6 +248,8 @@ func decodeBootstrap(n *node) Bootstrap {
 	}
 	if b.Method != "initdb" && n.get(b.Method, "command").truthy() {
 		b.Custom = decodeMethod(b.Method, n.get(b.Method))
+	} else if b.Method == NativeMethod {
+		b.Repository = decodeRepositoryBootstrap(n.get(NativeMethod))
 	}
 	doc := newMap()
 	if dcs := n.get("dcs"); dcs.isMap() {
@@ -319,6 +321,8 @@ func decodePGHA(n *node) PGHA {
 		VerifyPeers:   n.boolAt(false, "verify_peers"),
 		DCSCommands:   !strings.EqualFold(n.strAt("allow", "dcs_commands"), "deny"),
 		RunDir:        n.strAt("", "run_dir"),
+		Backup:        decodeBackup(n.get("backup")),
+		LogKeep:       seconds(max(n.intAt(0, "s", "postgresql_log_keep"), 0)),
 	}
 	if v, ok := parseBoolText(p.Leash); ok {
 		p.Leash = "off"

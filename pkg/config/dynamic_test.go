@@ -135,6 +135,7 @@ func TestValidateDynamic(t *testing.T) {
 
 func FuzzParseDynamic(f *testing.F) {
 	f.Add([]byte(`{"ttl":"40","slots":{"a":{}},"postgresql":{"parameters":{"wal_keep_segments":1e9}}}`), []byte(`{"a":null}`))
+	f.Add([]byte(`{"pgha":{"backup":{"stanza":"a\nb","options":{"repo1-s3-key":"x","a":[1,true]},"schedule":{"full":"TZ=","diff":"0 0 30 2 *"},"repo":{"type":"s3"}}}}`), []byte(`{"pgha":{"backup":{"repo":5}}}`))
 	f.Add([]byte(`{"a":{"b":[1,2.5e400,"\u0000"]}}`), []byte(`{"a":{"b":null}}`))
 	l, _, err := Parse([]byte(minimal), nil)
 	if err != nil {

@@ -9,6 +9,8 @@ type Effective struct {
 	Dynamic  *Dynamic
 	Postgres Postgres
 	PGHA     PGHA // file over /config
+	// Bootstrap is that of the file; with pgha.backup, Native may be set.
+	Bootstrap Bootstrap
 
 	// Problems are values replaced by defaults or dropped while joining; the
 	// agent logs them.
@@ -61,8 +63,13 @@ type Postgres struct {
 	CustomConf   string
 	RecoveryConf map[string]string
 
+	// Backup is pgha.backup; the driver needs it for archive and restore commands.
+	Backup Backup
+	// RunDir is where the agent puts files it writes for tools; set by the agent.
+	RunDir string
+
 	CreateReplicaMethods []string                 // never empty
-	Methods              map[string]*CustomMethod // custom methods by name
+	Methods              map[string]*CustomMethod // every method of that list but basebackup
 	BaseBackup           []Option
 
 	PGPass       string // password file; empty: the agent chooses ~/pgpass

@@ -14,6 +14,12 @@ func (c *checker) checkKind(p *pair, s *spec, path string) {
 		if c.needScalar(p, s, path, "text") {
 			c.checkUnquoted(p, s, path)
 		}
+	case kLine, kName, kFile:
+		c.checkLine(p, s, path)
+	case kLines:
+		c.checkLines(p, s, path)
+	case kCron:
+		c.checkCron(p, s, path)
 	case kBool:
 		if _, ok := parseBoolText(n.str()); !ok {
 			c.wrong(p, s, path, "true or false", "write true or false")

@@ -132,12 +132,32 @@ type Bootstrap struct {
 	Custom  *CustomMethod
 	// PostBootstrap is post_bootstrap, or post_init when that is empty.
 	PostBootstrap string
+	// Native: the cluster begins as a restore from the repository of pgha.backup,
+	// as Repository says. Known only in Effective.Bootstrap, because pgha.backup
+	// may stand in /config.
+	Native     bool
+	Repository RepositoryBootstrap
+}
+
+// RepositoryBootstrap is bootstrap.pgbackrest without a command: which backup a
+// new cluster begins with, and where its recovery stops.
+type RepositoryBootstrap struct {
+	Stanza         string // default: that of pgha.backup; may be another cluster's
+	Set            string // label of the backup set; empty: the newest before the target
+	TargetType     string // "latest" (default), "immediate", "time", "lsn", "name" or "xid"
+	Target         string
+	TargetTimeline string // "latest" (default), "current" or a number
+	// TargetExclusive: stop just before the target.
+	TargetExclusive bool
 }
 
 // CustomMethod is a bootstrap or replica creation method that runs a command
 // (wire contract §8.2, §8.3).
 type CustomMethod struct {
-	Name                     string
+	Name string
+	// Native: not a command but the agent's own restore from the repository of
+	// pgha.backup; Command is empty then.
+	Native                   bool
 	Command                  string
 	NoParams                 bool
 	NoLeader                 bool
@@ -163,6 +183,10 @@ type PGHA struct {
 	VerifyPeers   bool   // verify peers' certificates when calling them
 	DCSCommands   bool   // accept command GUCs from /config (default true)
 	RunDir        string // empty: the agent chooses
+	Backup        Backup // Stanza has its default only in Effective
+	// LogKeep is how long PostgreSQL's own log files are kept
+	// (pgha.postgresql_log_keep); 0: for ever.
+	LogKeep time.Duration
 }
 
 // Tag is one published tag. Value is a bool, int64, float64, string, nil, or

@@ -14,12 +14,18 @@ func EffectiveOf(local *Local, dyn *Dynamic) *Effective {
 		dyn = DefaultDynamic()
 	}
 	pg := mergePostgres(local.root.get("postgresql"), dyn.root.get("postgresql"))
-	e := &Effective{Local: local, Dynamic: dyn}
-	e.Postgres = decodePostgres(pg)
+	e := &Effective{Local: local, Dynamic: dyn, Bootstrap: local.Bootstrap}
+	pgha, problems := mergePGHA(local.root.get("pgha"), dyn.root.get("pgha"))
+	e.PGHA = decodePGHA(pgha)
+	if b := &e.PGHA.Backup; b.Enabled && b.Stanza == "" {
+		b.Stanza = local.Scope
+	}
+	e.Bootstrap.Native = e.Bootstrap.Method == NativeMethod && e.Bootstrap.Custom == nil && e.PGHA.Backup.Enabled
+	e.Postgres = decodePostgres(pg, e.PGHA.Backup)
 	e.Postgres.Scope, e.Postgres.Name = local.Scope, local.Name
 	e.Postgres.UseSlots = dyn.UseSlots
 	e.Postgres.Controlled, e.Problems = controlledGUCs(dyn.root.get("postgresql", "parameters"), "postgresql.parameters")
-	e.PGHA = mergePGHA(local.root.get("pgha"), dyn.root.get("pgha"))
+	e.Problems = append(e.Problems, problems...)
 	return e
 }
 
@@ -62,7 +68,10 @@ func mergeParameters(local, dyn *node) *node {
 	return out
 }
 
-func mergePGHA(local, dyn *node) PGHA {
+// mergePGHA lays the file's section over that of /config. What makes a value of
+// pgha.backup unusable was refused in the file, but may have got into /config
+// by another tool: such values are dropped and reported.
+func mergePGHA(local, dyn *node) (*node, []Problem) {
 	out := newMap()
 	if dyn.isMap() {
 		out = dyn.clone()
@@ -70,10 +79,10 @@ func mergePGHA(local, dyn *node) PGHA {
 	if local.isMap() {
 		patchNode(out, local)
 	}
-	return decodePGHA(out)
+	return out, cleanBackup(out)
 }
 
-func decodePostgres(n *node) Postgres {
+func decodePostgres(n *node, backup Backup) Postgres {
 	p := Postgres{
 		ProxyAddress:   n.strAt("", "proxy_address"),
 		DataDir:        cleanDir(n.strAt("", "data_dir")),
@@ -109,6 +118,7 @@ func decodePostgres(n *node) Postgres {
 		p.Rewind = decodeAuth(n.get("authentication", "rewind"))
 	}
 	p.decodeAddresses(n)
+	p.Backup = backup
 	p.decodeMethods(n)
 	return p
 }
@@ -161,13 +171,21 @@ func (p *Postgres) decodeMethods(n *node) {
 		p.CreateReplicaMethods = n.get("create_replica_method").strings()
 	}
 	if len(p.CreateReplicaMethods) == 0 {
-		p.CreateReplicaMethods = []string{"basebackup"}
+		if p.Backup.Enabled && p.Backup.Restore {
+			p.CreateReplicaMethods = append(p.CreateReplicaMethods, NativeMethod)
+		}
+		p.CreateReplicaMethods = append(p.CreateReplicaMethods, "basebackup")
 	}
 	p.Methods = map[string]*CustomMethod{}
-	for _, m := range p.CreateReplicaMethods {
-		if m != "basebackup" {
-			p.Methods[m] = decodeMethod(m, n.get(m))
+	for _, name := range p.CreateReplicaMethods {
+		if name == "basebackup" {
+			continue
 		}
+		m := decodeMethod(name, n.get(name))
+		if name == NativeMethod && !n.get(name, "command").truthy() && p.Backup.Enabled {
+			m.Native, m.Command = true, ""
+		}
+		p.Methods[name] = m
 	}
 }
 

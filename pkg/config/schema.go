@@ -30,6 +30,11 @@ const (
 	kSlots                       // map of slot name to map
 	kMethod                      // a method section: map with free keys
 	kBoolOrEnum                  // boolean word or one of row.enum
+	kLine                        // text that goes into a line of another program's file
+	kName                        // like kLine, and part of a path
+	kFile                        // like kLine: an absolute path
+	kLines                       // map of names to scalars, lines of such a file
+	kCron                        // a schedule
 )
 
 // status says what this release does with a key.

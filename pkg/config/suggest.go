@@ -57,8 +57,8 @@ func nearest(word string, known []string) string {
 func (s *spec) homes(name, path string) []string {
 	best, bestScore := []string(nil), -1
 	for _, h := range s.pathsOf(name) {
-		if h == path {
-			continue
+		if h == path || inBackup(h) && !strings.Contains(path, "pgha") {
+			continue // the plain words of pgha.backup hint at nothing elsewhere
 		}
 		score := sharedParts(h, path)*10 - strings.Count(h, ".")
 		switch {

@@ -116,8 +116,8 @@ func bootstrapRows() []row {
 		{path: "method", kind: kStr},
 		{path: "initdb", kind: kOptions},
 		{path: "pg_hba", kind: kList},
-		{path: "post_bootstrap", kind: kStr, st: later},
-		{path: "post_init", kind: kStr, st: later},
+		{path: "post_bootstrap", kind: kStr},
+		{path: "post_init", kind: kStr},
 		{path: "users", kind: kAny, st: ignored, note: "as in Patroni 4 no user is created from here: create roles with SQL once the cluster runs, and remove the section"},
 	}
 }
@@ -231,14 +231,50 @@ func watchdogRows() []row {
 	}
 }
 
+// pghaRows are the keys Patroni does not know.
 func pghaRows() []row {
-	return []row{
+	return append([]row{
 		{path: "leash", kind: kBoolOrEnum, enum: "auto on off"},
 		{path: "restapi_strict", kind: kBool},
 		{path: "verify_peers", kind: kBool},
 		{path: "dcs_commands", kind: kBoolOrEnum, enum: "allow deny"},
 		{path: "run_dir", kind: kPath},
-		{path: "backup", kind: kFree, st: later},
+		{path: "postgresql_log_keep", kind: kInt, unit: "s", min: 0, max: -1},
+	}, mount("backup", backupRows())...)
+}
+
+// backupRows are the keys of pgha.backup.
+func backupRows() []row {
+	return []row{
+		{path: "stanza", kind: kName},
+		{path: "command", kind: kLine},
+		{path: "config", kind: kFile},
+		{path: "repo", kind: kMap},
+		{path: "repo.type", kind: kEnum, enum: "posix s3"},
+		{path: "repo.path", kind: kFile},
+		{path: "repo.s3_bucket", kind: kLine},
+		{path: "repo.s3_endpoint", kind: kLine},
+		{path: "repo.s3_region", kind: kLine},
+		{path: "repo.s3_uri_style", kind: kEnum, enum: "host path"},
+		{path: "repo.s3_key_file", kind: kFile},
+		{path: "repo.s3_port", kind: kInt, min: 1, max: 65535},
+		{path: "repo.s3_verify_tls", kind: kBool},
+		{path: "repo.s3_ca_file", kind: kFile},
+		{path: "repo.cipher_pass_file", kind: kFile},
+		{path: "options", kind: kLines},
+		{path: "archive", kind: kBool},
+		{path: "restore", kind: kBool},
+		{path: "process_max", kind: kInt, min: 1, max: 999},
+		{path: "schedule", kind: kMap},
+		{path: "schedule.full", kind: kCron},
+		{path: "schedule.diff", kind: kCron},
+		{path: "schedule.incr", kind: kCron},
+		{path: "retention", kind: kMap},
+		{path: "retention.full", kind: kInt, min: 0, max: 9999999},
+		{path: "retention.diff", kind: kInt, min: 0, max: 9999999},
+		{path: "from", kind: kEnum, enum: "leader standby"},
+		{path: "max_age", kind: kInt, unit: "s", min: 0, max: -1},
+		{path: "archive_max_lag", kind: kInt, unit: "s", min: 0, max: -1},
 	}
 }
 

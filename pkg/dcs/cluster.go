@@ -25,6 +25,9 @@ type Cluster struct {
 	History    *History
 	Status     *Status
 	Failsafe   *Failsafe
+	Restore    *Restore
+	Backup     *Backup
+	BackupLock *BackupLock
 	Invalid    map[Key]string // key -> what is wrong with its value
 
 	invalidRevisions map[Key]int64 // mod revisions of the keys in Invalid
@@ -136,6 +139,7 @@ type Member struct {
 	Timeline               wal.Timeline
 	ScheduledRestart       json.RawMessage
 	Pause                  bool
+	Progress               *Progress // member "pgha" of the key: a long operation that runs
 
 	ModRevision int64
 	LeaseID     int64

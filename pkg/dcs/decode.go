@@ -29,29 +29,68 @@ var errTooLarge = fmt.Errorf("value is larger than %d bytes", MaxValue)
 // /leader is a leader without a name. ID and Revision are the caller's.
 func Decode(base string, kvs []KV) *Cluster {
 	c := &Cluster{}
-	var optime *KV
+	var optime *Status
 	for i := range kvs {
 		kv := &kvs[i]
-		rel, ok := strings.CutPrefix(kv.Key, base+"/")
-		if !ok {
-			continue
-		}
-		key := Key(rel)
-		if key == keyOptime {
-			optime = kv
-			continue
-		}
-		if err := c.decodeKey(key, kv); err != nil {
-			c.invalid(key, kv.ModRevision, err)
+		if key, ok := relative(base, kv.Key); ok {
+			value, err := decodeKey(key, kv)
+			c.add(key, kv, value, err, &optime)
 		}
 	}
-	if optime != nil && c.Status == nil && c.Invalid[KeyStatus] == "" {
-		if s, err := DecodeStatus(optime.Value); err == nil {
-			c.Status = s
+	c.finish(optime)
+	return c
+}
+
+func relative(base, path string) (Key, bool) {
+	if len(path) <= len(base) || path[len(base)] != '/' || path[:len(base)] != base {
+		return "", false
+	}
+	return Key(path[len(base)+1:]), true
+}
+
+// add puts one decoded value into the snapshot.
+func (c *Cluster) add(key Key, kv *KV, value any, err error, optime **Status) {
+	if err != nil {
+		c.invalid(key, kv.ModRevision, err)
+	}
+	switch v := value.(type) {
+	case *Leader:
+		c.Leader = v
+	case *Initialize:
+		c.Initialize = v
+	case *Config:
+		c.Config = v
+	case *Failover:
+		c.Failover = v
+	case *Sync:
+		c.Sync = v
+	case *History:
+		c.History = v
+	case *Status:
+		if key == keyOptime {
+			*optime = v
+		} else {
+			c.Status = v
 		}
+	case *Failsafe:
+		c.Failsafe = v
+	case *Restore:
+		c.Restore = v
+	case *Backup:
+		c.Backup = v
+	case *BackupLock:
+		c.BackupLock = v
+	case *Member:
+		c.Members = append(c.Members, *v)
+	}
+}
+
+// finish does what takes all keys together.
+func (c *Cluster) finish(optime *Status) {
+	if optime != nil && c.Status == nil && c.Invalid[KeyStatus] == "" {
+		c.Status = optime
 	}
 	sort.Slice(c.Members, func(i, j int) bool { return c.Members[i].Name < c.Members[j].Name })
-	return c
 }
 
 func (c *Cluster) invalid(k Key, revision int64, err error) {
@@ -63,52 +102,69 @@ func (c *Cluster) invalid(k Key, revision int64, err error) {
 	c.invalidRevisions[k] = revision
 }
 
-func (c *Cluster) decodeKey(key Key, kv *KV) (err error) {
+// decodeKey reads one key into a pointer to its type, nil for a key nobody
+// knows. An error may come with a value: see Decode.
+func decodeKey(key Key, kv *KV) (any, error) {
 	rev := kv.ModRevision
 	switch key {
+	case keyOptime:
+		if s, err := DecodeStatus(kv.Value); err == nil {
+			return s, nil
+		}
+		return nil, nil
 	case KeyLeader:
-		c.Leader = &Leader{Epoch: kv.CreateRevision, LeaseID: kv.LeaseID}
-		c.Leader.Name, err = decodeName(kv.Value)
+		l := &Leader{Epoch: kv.CreateRevision, LeaseID: kv.LeaseID}
+		var err error
+		l.Name, err = decodeName(kv.Value)
+		return l, err
 	case KeyInitialize:
-		var id string
-		if id, err = decodeSystemID(kv.Value); err == nil {
-			c.Initialize = &Initialize{SystemID: id, ModRevision: rev}
-		}
+		id, err := decodeSystemID(kv.Value)
+		return value(&Initialize{SystemID: id, ModRevision: rev}, err, nil)
 	case KeyConfig:
-		if c.Config, err = DecodeConfig(kv.Value); err == nil {
-			c.Config.ModRevision = rev
-		}
+		v, err := DecodeConfig(kv.Value)
+		return value(v, err, func() { v.ModRevision = rev })
 	case KeyFailover:
-		if c.Failover, err = DecodeFailover(kv.Value); err == nil {
-			c.Failover.ModRevision = rev
-		}
+		v, err := DecodeFailover(kv.Value)
+		return value(v, err, func() { v.ModRevision = rev })
 	case KeySync:
-		if c.Sync, err = DecodeSync(kv.Value); err == nil {
-			c.Sync.ModRevision = rev
-		}
+		v, err := DecodeSync(kv.Value)
+		return value(v, err, func() { v.ModRevision = rev })
 	case KeyHistory:
-		if c.History, err = DecodeHistory(kv.Value); err == nil {
-			c.History.ModRevision = rev
-		}
+		v, err := DecodeHistory(kv.Value)
+		return value(v, err, func() { v.ModRevision = rev })
 	case KeyStatus:
-		if c.Status, err = DecodeStatus(kv.Value); err == nil {
-			c.Status.ModRevision = rev
-		}
+		v, err := DecodeStatus(kv.Value)
+		return value(v, err, func() { v.ModRevision = rev })
 	case KeyFailsafe:
-		if c.Failsafe, err = DecodeFailsafe(kv.Value); err == nil {
-			c.Failsafe.ModRevision = rev
-		}
-	default:
-		name, ok := memberOf(key)
-		if !ok {
-			return nil
-		}
-		var m Member
-		m, err = DecodeMember(name, kv.Value)
-		m.ModRevision, m.LeaseID = rev, kv.LeaseID
-		c.Members = append(c.Members, m)
+		v, err := DecodeFailsafe(kv.Value)
+		return value(v, err, func() { v.ModRevision = rev })
+	case KeyRestore:
+		v, err := DecodeRestore(kv.Value)
+		return value(v, err, func() { v.ModRevision = rev })
+	case KeyBackup:
+		v, err := DecodeBackup(kv.Value)
+		return value(v, err, func() { v.ModRevision = rev })
+	case KeyBackupLock:
+		v, err := DecodeBackupLock(kv.Value)
+		return value(v, err, func() { v.ModRevision, v.LeaseID = rev, kv.LeaseID })
 	}
-	return err
+	if name, ok := memberOf(key); ok {
+		m, err := DecodeMember(name, kv.Value)
+		m.ModRevision, m.LeaseID = rev, kv.LeaseID
+		return &m, err
+	}
+	return nil, nil
+}
+
+// value completes v unless it could not be read; no typed nil comes out.
+func value[T any](v *T, err error, complete func()) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	if complete != nil {
+		complete()
+	}
+	return v, nil
 }
 
 // ModRevision returns the mod revision of k, also when its value is invalid;
@@ -136,6 +192,12 @@ func (c *Cluster) ModRevision(k Key) int64 {
 		return c.Status.ModRevision
 	case k == KeyFailsafe && c.Failsafe != nil:
 		return c.Failsafe.ModRevision
+	case k == KeyRestore && c.Restore != nil:
+		return c.Restore.ModRevision
+	case k == KeyBackup && c.Backup != nil:
+		return c.Backup.ModRevision
+	case k == KeyBackupLock && c.BackupLock != nil:
+		return c.BackupLock.ModRevision
 	}
 	if name, ok := memberOf(k); ok {
 		if m := c.Member(name); m != nil {

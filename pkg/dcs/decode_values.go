@@ -76,6 +76,13 @@ func (m *Member) numbers(f map[string]json.RawMessage) error {
 		}
 		m.Tags = tags
 	}
+	if raw := f["pgha"]; !isNull(raw) {
+		p, err := decodeProgress(raw)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("pgha: %w", err))
+		}
+		m.Progress = p
+	}
 	if len(errs) > 0 {
 		return errs[0]
 	}

@@ -11,7 +11,8 @@ import (
 )
 
 // Encode returns the value of members/<name>: compact JSON, fields in the
-// order of wire contract §4.2. Zero fields that are optional are left out.
+// order of wire contract §4.2. Zero fields that are optional are left out. A
+// Progress goes last, in the member "pgha", which Patroni ignores.
 func (m *Member) Encode() []byte {
 	var w writer
 	w.str("conn_url", m.ConnURL)
@@ -37,6 +38,7 @@ func (m *Member) Encode() []byte {
 	w.uintIf("timeline", uint64(m.Timeline))
 	w.rawIf("scheduled_restart", m.ScheduledRestart)
 	w.trueIf("pause", m.Pause)
+	w.progressIf("pgha", m.Progress)
 	return w.end()
 }
 

@@ -15,6 +15,9 @@ func seeds(f *testing.F) {
 			f.Add([]byte(r.Value))
 		}
 	}
+	for _, kv := range ownKVs() {
+		f.Add(kv.Value)
+	}
 	for _, odd := range []string{
 		"", "null", "0", `"x"`, "[[1,2,3]]", `{"a":{"a":{"a":{}}}}`, strings.Repeat("[", 2000), `{"optime":1e400}`, `{"tags":{"a":1e999999999}}`,
 		`{"leader":"a","sync_standby":",,,"}`, "a:b:c", "postgres://%zz", `{"pgha":{"beat":9223372036854775807}}`, "{\"\\ud800\":1}",
@@ -77,11 +80,26 @@ func FuzzFailsafe(f *testing.F) {
 	f.Fuzz(func(t *testing.T, v []byte) { stable(t, v, DecodeFailsafe, (*Failsafe).Encode) })
 }
 
+func FuzzRestore(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, v []byte) { stable(t, v, DecodeRestore, (*Restore).Encode) })
+}
+
+func FuzzBackup(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, v []byte) { stable(t, v, DecodeBackup, (*Backup).Encode) })
+}
+
+func FuzzBackupLock(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, v []byte) { stable(t, v, DecodeBackupLock, (*BackupLock).Encode) })
+}
+
 // FuzzDecode feeds one value under every key: no panic, the same result twice,
 // and each key is either understood or listed.
 func FuzzDecode(f *testing.F) {
 	seeds(f)
-	keys := []Key{KeyLeader, KeyInitialize, KeyConfig, KeyFailover, KeySync, KeyHistory, KeyStatus, KeyFailsafe, "members/a", keyOptime}
+	keys := []Key{KeyLeader, KeyInitialize, KeyConfig, KeyFailover, KeySync, KeyHistory, KeyStatus, KeyFailsafe, KeyRestore, KeyBackup, KeyBackupLock, "members/a", keyOptime}
 	f.Fuzz(func(t *testing.T, v []byte) {
 		var kvs []KV
 		for i, k := range keys {

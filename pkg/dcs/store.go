@@ -41,6 +41,16 @@ const (
 	KeyFailsafe   Key = "failsafe"
 )
 
+// Keys of ours, which Patroni ignores.
+const (
+	// KeyRestore is the order to set the cluster back to an earlier state.
+	KeyRestore Key = "pgha/restore"
+	// KeyBackup is what was asked of backups and what became of the last one.
+	KeyBackup Key = "pgha/backup"
+	// KeyBackupLock hangs on the lease of the member that makes a backup.
+	KeyBackupLock Key = "pgha/backup_lock"
+)
+
 // Claim asks for the leader key (safety: claim rule). It succeeds only if
 // /leader is absent and /status and /sync are still at the revisions the
 // caller looked at (0: the key must be absent).
@@ -131,6 +141,14 @@ type Store interface {
 	MemberLeased(name string) bool
 	// Put writes one key without a lease, under the guards of w.
 	Put(ctx context.Context, w Write) error
+	// Lock creates key with the present lease, or rewrites it while this store
+	// holds it, moving it to the present lease. ErrConflict: somebody else has
+	// it, or this store lost it, which is forgotten: the next call tries anew.
+	// A caller that rewrites must have stopped before it unlocks.
+	Lock(ctx context.Context, key Key, value []byte) error
+	// Unlock deletes a key that this store holds. One that is gone already, or
+	// another's, is no error.
+	Unlock(ctx context.Context, key Key) error
 	// DeleteInitialize removes /initialize after a failed bootstrap, if it
 	// still is at revision.
 	DeleteInitialize(ctx context.Context, revision int64) error

@@ -49,6 +49,13 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"PutUnderEpoch", testPutEpoch},
 		{"MemberLease", testMemberLease},
 		{"DeleteInitialize", testDeleteInitialize},
+		{"LockIsExclusive", testLock},
+		{"LockOfManyHasOneWinner", testLockRace},
+		{"LockGoesWithTheLease", testLockExpiry},
+		{"LockMovesToNewLease", testLockMoves},
+		{"LockMovesWithRenewal", testLockMovesRenew},
+		{"LockTakenAway", testLockTaken},
+		{"LockWakesOthersOnly", testLockChanged},
 		{"ContextOver", testContextOver},
 		{"Closed", testClosed},
 	}

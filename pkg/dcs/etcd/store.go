@@ -36,6 +36,7 @@ type Store struct {
 	mu    sync.Mutex
 	want  time.Duration
 	lease leaseState
+	locks map[dcs.Key]heldLock
 }
 
 // leaseState is what the store knows about its lease and its leader key.

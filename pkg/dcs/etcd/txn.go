@@ -97,8 +97,8 @@ func (s *Store) apply(ctx context.Context, c change) (rev int64, resp *clientv3.
 		return rev, resp, nil
 	}
 	for i := range events {
-		if events[i].KV.Key == dcs.KeyLeader.Path(s.cfg.Base) && events[i].KV.CreateRevision < 0 {
-			events[i].KV.CreateRevision = rev // the claim: absent before
+		if events[i].KV.CreateRevision < 0 {
+			events[i].KV.CreateRevision = rev // absent before, as a compare has told
 		}
 	}
 	s.view.End(keys, rev, events...)

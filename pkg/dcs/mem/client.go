@@ -20,6 +20,8 @@ const (
 	OpRelease          Op = "release"
 	OpPutMember        Op = "put member"
 	OpPut              Op = "put"
+	OpLock             Op = "lock"
+	OpUnlock           Op = "unlock"
 	OpDeleteInitialize Op = "delete initialize"
 	OpRead             Op = "read"
 )
@@ -64,8 +66,10 @@ type Client struct {
 	asked       time.Duration // of the present lease
 	granted     time.Duration
 	lease       int64
-	leaderEpoch int64 // of the last claim or renewal that put the key ...
-	leaderLease int64 // ... and the lease it hangs on
+	leaderEpoch int64             // of the last claim or renewal that put the key ...
+	leaderLease int64             // ... and the lease it hangs on
+	locks       map[dcs.Key]int64 // create revisions of the locks this client holds
+	reads       dcs.Memo
 	closed      bool
 }
 
@@ -82,7 +86,7 @@ const defaultTTL = 30 * time.Second
 // Store returns a new client for the cluster at base. name is for messages
 // only. Events are delivered at once until SetAutoDeliver(false).
 func (s *Server) Store(base, name string) *Client {
-	c := &Client{srv: s, base: base, name: name, view: view.New(base), auto: true, want: defaultTTL}
+	c := &Client{srv: s, base: base, name: name, view: view.New(base), auto: true, want: defaultTTL, locks: map[dcs.Key]int64{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clients = append(s.clients, c)

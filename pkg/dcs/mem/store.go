@@ -3,6 +3,7 @@ package mem
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -95,7 +96,7 @@ func (c *Client) Read(ctx context.Context) (*dcs.Cluster, error) {
 	var cluster *dcs.Cluster
 	err := c.request(ctx, OpRead, func() error {
 		kvs, rev, id := c.srv.read(c.base)
-		cluster = dcs.Decode(c.base, kvs)
+		cluster = c.reads.Decode(c.base, kvs)
 		cluster.ID, cluster.Revision = id, rev
 		return nil
 	})
@@ -311,4 +312,56 @@ func (c *Client) DeleteInitialize(ctx context.Context, revision int64) error {
 		}
 		return c.srv.commit(nil, []string{key}), []view.Event{del(key)}, nil
 	})
+}
+
+// Lock implements dcs.Store.
+func (c *Client) Lock(ctx context.Context, key dcs.Key, value []byte) error {
+	c.srv.mu.Lock()
+	defer c.srv.mu.Unlock()
+	if err := c.needLease(ctx); err != nil {
+		return err
+	}
+	path := c.path(key)
+	return c.write(ctx, OpLock, []string{path}, func() (int64, []view.Event, error) {
+		at := c.srv.kvs[path]
+		if at.CreateRevision != c.locks[key] {
+			delete(c.locks, key)
+			return 0, nil, dcs.ErrConflict
+		}
+		// As in etcd, the lease is looked at only when the compare holds.
+		if err := c.leased(); err != nil {
+			delete(c.locks, key)
+			return 0, nil, err
+		}
+		kv := dcs.KV{Key: path, Value: bytes.Clone(value), LeaseID: c.lease, CreateRevision: at.CreateRevision}
+		rev := c.srv.commit([]dcs.KV{kv}, nil)
+		if kv.CreateRevision == 0 {
+			kv.CreateRevision, c.locks[key] = rev, rev
+		}
+		return rev, []view.Event{put(kv)}, nil
+	})
+}
+
+// Unlock implements dcs.Store.
+func (c *Client) Unlock(ctx context.Context, key dcs.Key) error {
+	c.srv.mu.Lock()
+	defer c.srv.mu.Unlock()
+	token := c.locks[key]
+	if token == 0 {
+		return nil
+	}
+	path := c.path(key)
+	err := c.write(ctx, OpUnlock, []string{path}, func() (int64, []view.Event, error) {
+		if c.srv.kvs[path].CreateRevision != token {
+			return 0, nil, dcs.ErrConflict
+		}
+		return c.srv.commit(nil, []string{path}), []view.Event{del(path)}, nil
+	})
+	if errors.Is(err, dcs.ErrConflict) {
+		err = nil
+	}
+	if err == nil {
+		delete(c.locks, key)
+	}
+	return err
 }

@@ -31,6 +31,7 @@ type View struct {
 	ready    chan struct{}    // closed while whole
 	whole    bool
 	cached   *dcs.Cluster
+	memo     dcs.Memo           // decoded values of keys that did not change
 	inflight map[string]int     // own writes under way, per key
 	held     map[string][]int64 // revisions seen while a write was under way
 }
@@ -224,7 +225,7 @@ func (v *View) Cluster() (c *dcs.Cluster, ok bool) {
 		for _, kv := range v.kvs {
 			kvs = append(kvs, kv)
 		}
-		c := dcs.Decode(v.base, kvs)
+		c := v.memo.Decode(v.base, kvs)
 		c.ID, c.Revision = v.id, v.rev
 		v.cached = c
 	}

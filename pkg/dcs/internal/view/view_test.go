@@ -3,6 +3,7 @@ package view
 import (
 	"context"
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -133,5 +134,25 @@ func TestFirstReadDoesNotUndoOwnWrites(t *testing.T) {
 	v.Reset(nil, 5, 1)
 	if got := config(v); got != `{"ttl":7}` {
 		t.Errorf("after the first read: %q", got)
+	}
+}
+
+// What the view hands out is what a fresh decode of the same keys gives, also
+// after etcd was restored and gave out a revision a second time.
+func TestSnapshotsAreDecodedKeys(t *testing.T) {
+	v := ready(t)
+	first, _ := v.Cluster()
+	status := dcs.KV{Key: "/b/status", Value: []byte("5"), CreateRevision: 6, ModRevision: 6}
+	v.Apply([]Event{{KV: status}}, 6)
+	second, _ := v.Cluster()
+	if second.Config != first.Config || second.Status.Optime != 5 || first.Status != nil {
+		t.Errorf("%+v after %+v", second, first)
+	}
+	other := []dcs.KV{kv(`{"a":1}`, 5)}
+	v.Reset(other, 6, 2)
+	want := dcs.Decode("/b", other)
+	want.ID, want.Revision = 2, 6
+	if third, _ := v.Cluster(); !reflect.DeepEqual(third, want) || string(first.Config.Raw) != "{}" {
+		t.Errorf("%+v, want %+v", third, want)
 	}
 }
