@@ -51,15 +51,7 @@ func (s *Server) BaseBackup(ctx context.Context, up Upstream, progress func(done
 	if err := s.Begin(KindClone, false); err != nil {
 		return fmt.Errorf("clone: %w", err)
 	}
-	err := s.tryBaseBackup(ctx, up, progress)
-	if err != nil && ctx.Err() == nil {
-		s.log.Warn("base backup did not work, trying once more", "error", err)
-		pause := backoff{next: baseBackupPause}
-		if pause.wait(ctx, nil) == nil {
-			err = s.tryBaseBackup(ctx, up, progress)
-		}
-	}
-	if err != nil {
+	if err := s.baseBackups(ctx, up, progress); err != nil {
 		return errors.Join(fmt.Errorf("clone from %s: %w", up.where(), err), s.Finish())
 	}
 	if err := s.restoreConfBackups(); err != nil {
@@ -70,6 +62,21 @@ func (s *Server) BaseBackup(ctx context.Context, up Upstream, progress func(done
 		return fmt.Errorf("clone: %w", err)
 	}
 	return s.Finish()
+}
+
+// baseBackups makes up to two attempts and leaves the directory empty after
+// the last failure.
+func (s *Server) baseBackups(ctx context.Context, up Upstream, progress func(done, total int64)) error {
+	err := s.tryBaseBackup(ctx, up, progress)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	s.log.Warn("base backup did not work, trying once more", "error", err)
+	pause := backoff{next: baseBackupPause}
+	if pause.wait(ctx, nil) == nil {
+		err = s.tryBaseBackup(ctx, up, progress)
+	}
+	return err
 }
 
 // tryBaseBackup makes one attempt and leaves the directory empty on failure.

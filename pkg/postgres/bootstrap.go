@@ -109,29 +109,44 @@ type PostBootstrapOptions struct {
 // PostBootstrap makes the roles in a new, running primary, runs the user's
 // script and removes the marker (ha-behaviour 6.8).
 func (s *Server) PostBootstrap(ctx context.Context, o PostBootstrapOptions) error {
-	c := s.config()
-	if c.Superuser.Username != "" && c.Superuser.Password.IsSet() {
-		if err := s.ensureRole(ctx, c.Superuser, "SUPERUSER"); err != nil {
-			return err
-		}
-		s.CloseConnections() // the next one uses the password
+	if err := s.ensureSuperuser(ctx, s.admin.do); err != nil {
+		return err
 	}
+	s.CloseConnections() // the next one uses the password
 	if len(o.Script) > 0 {
 		if err := s.runPostBootstrap(ctx, o.Script); err != nil {
 			return err
 		}
 	}
+	if err := s.ensureOthers(ctx, s.admin.do); err != nil {
+		return err
+	}
+	return s.Finish()
+}
+
+// session runs a function on a connection to the local server.
+type session func(context.Context, func(context.Context, *pgx.Conn) error) error
+
+func (s *Server) ensureSuperuser(ctx context.Context, do session) error {
+	c := s.config()
+	if c.Superuser.Username == "" || !c.Superuser.Password.IsSet() {
+		return nil
+	}
+	return s.ensureRole(ctx, do, c.Superuser, "SUPERUSER")
+}
+
+// ensureOthers makes the roles for replication and pg_rewind.
+func (s *Server) ensureOthers(ctx context.Context, do session) error {
+	c := s.config()
 	if c.Replication.Username != "" {
-		if err := s.ensureRole(ctx, c.Replication, "REPLICATION"); err != nil {
+		if err := s.ensureRole(ctx, do, c.Replication, "REPLICATION"); err != nil {
 			return err
 		}
 	}
 	if c.Rewind.Username != c.Superuser.Username {
-		if err := s.ensureRole(ctx, c.Rewind, "", rewindGrants(c.Rewind.Username)...); err != nil {
-			return err
-		}
+		return s.ensureRole(ctx, do, c.Rewind, "", rewindGrants(c.Rewind.Username)...)
 	}
-	return s.Finish()
+	return nil
 }
 
 // rewindGrants is what pg_rewind needs without being superuser.
@@ -156,11 +171,11 @@ var muted = []string{
 }
 
 // ensureRole creates or alters a login role.
-func (s *Server) ensureRole(ctx context.Context, a config.Auth, attributes string, more ...string) error {
+func (s *Server) ensureRole(ctx context.Context, do session, a config.Auth, attributes string, more ...string) error {
 	if strings.ContainsRune(a.Username+a.Password.Reveal(), 0) {
 		return errors.New("create role: the name or password holds a zero byte")
 	}
-	err := s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err := do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
 			for _, sql := range muted {
 				if _, err := tx.Exec(ctx, sql); err != nil {

@@ -46,6 +46,10 @@ type DataDir struct {
 	State DirState
 	Kind  Kind  // of DirInProgress
 	Err   error // of DirUnreadable: one line that says how to mend it
+	// Resumable, of DirInProgress: an interrupted bootstrap from the repository
+	// or restore can be continued by calling it again.
+	Resumable bool
+	Order     string // of a restore: the id of its order
 }
 
 // State looks at the data directory. It costs a few stat calls.
@@ -55,8 +59,9 @@ func (s *Server) State() DataDir {
 	if oerr := checkOwner(dir); oerr != nil && !errors.Is(err, fs.ErrNotExist) {
 		return DataDir{State: DirUnreadable, Err: oerr} // a marker inside could not even be read
 	}
-	if kind, ok := s.inProgress(); ok {
-		return DataDir{State: DirInProgress, Kind: kind}
+	kind, marked := s.inProgress()
+	if d, ok := s.unfinished(kind, marked); ok {
+		return d
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return DataDir{State: DirEmpty}
@@ -343,7 +348,7 @@ func (s *Server) MoveAside() error {
 			return fmt.Errorf("move data directory aside: %w", err)
 		}
 	}
-	return removeFile(s.markerPath())
+	return s.Finish()
 }
 
 // moveLinked moves the directories that links in dir point to, and mends the links.

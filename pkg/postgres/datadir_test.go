@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pgha/pgha/internal/leash"
 	"github.com/pgha/pgha/pkg/config"
 )
 
@@ -81,20 +82,104 @@ func TestState(t *testing.T) {
 	}
 }
 
-func TestMarkerInStateDir(t *testing.T) {
+// TestMarkerPlace: beside the directory where we may write, else in StateDir;
+// a marker in either place counts, and Finish removes both.
+func TestMarkerPlace(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everywhere")
+	}
 	n := newNode(t, "n")
 	n.stateDir = t.TempDir()
+	beside := n.cfg.DataDir + "." + markerName
 	must(t, n.Begin(KindClone, false))
-	if _, err := os.Stat(n.cfg.DataDir + "." + markerName); err == nil {
-		t.Error("the marker is beside the data directory")
-	}
-	if d := n.State(); d.State != DirInProgress {
-		t.Errorf("state %v", d)
+	if _, err := os.Stat(beside); err != nil {
+		t.Errorf("the marker is not beside the data directory: %v", err)
 	}
 	must(t, n.Finish())
-	if d := n.State(); d.State != DirEmpty {
-		t.Errorf("state %v", d)
+	parent := filepath.Dir(n.cfg.DataDir)
+	must(t, os.Chmod(parent, 0o500))
+	t.Cleanup(func() { _ = os.Chmod(parent, 0o700) })
+	must(t, n.Begin(KindClone, false))
+	must(t, n.saveRepair(repair{Purpose: purposeReplica, Phase: phaseFiles}))
+	if left, _ := filepath.Glob(n.stateDir + "/*"); len(left) != 2 {
+		t.Errorf("in the state directory: %q", left)
 	}
+	must(t, os.Chmod(parent, 0o700))
+	if d := n.State(); d.State != DirInProgress {
+		t.Errorf("an old marker in the state directory: %v", d)
+	}
+	must(t, n.Begin(KindRewind, false))
+	must(t, n.Finish())
+	if left, _ := filepath.Glob(n.stateDir + "/*"); len(left) != 0 || n.State().State != DirEmpty {
+		t.Errorf("after the end: %q, %v", left, n.State())
+	}
+}
+
+// TestMarkerForTheLeash: the leash finds each marker, and takes that of a
+// bootstrap, and no other, for one it may start over.
+func TestMarkerForTheLeash(t *testing.T) {
+	n := newNode(t, "n")
+	fakeData(t, n.cfg.DataDir)
+	for _, kind := range []Kind{KindBootstrap, KindClone, KindRewind, KindRestore, KindWipe} {
+		must(t, n.Begin(kind, true))
+		for _, path := range leash.MarkerPaths(n.cfg.DataDir) {
+			text, err := os.ReadFile(path)
+			if err != nil || strings.Contains(string(text), leash.MarkerBootstrap) != (kind == KindBootstrap) {
+				t.Errorf("%s: %s, %v: %s", kind, path, err, text)
+			}
+		}
+	}
+}
+
+func TestRepairState(t *testing.T) {
+	n := newNode(t, "n")
+	dir := n.cfg.DataDir
+	fakeData(t, dir)
+	path := dir + "." + repairName
+	expect := func(what string, state DirState, kind Kind, resumable bool) {
+		t.Helper()
+		if d := n.State(); d.State != state || d.Kind != kind || d.Resumable != resumable {
+			t.Errorf("%s: %+v", what, d)
+		}
+	}
+	save := func(r repair) { t.Helper(); must(t, n.saveRepair(r)) }
+	restore := repair{Purpose: purposeRestore, Order: "o1", Method: "pgbackrest", Phase: phaseFiles}
+	save(restore)
+	expect("a note without a marker: nothing was changed", DirPresent, "", false)
+	must(t, n.Begin(KindRestore, false))
+	expect("files of a restore", DirInProgress, KindRestore, true)
+	if d := n.State(); d.Order != "o1" {
+		t.Errorf("order %q", d.Order)
+	}
+	restore.Phase = phaseReplay
+	save(restore)
+	must(t, n.unmark())
+	expect("replay, which has no marker", DirInProgress, KindRestore, true)
+	if err := n.startable(StartOptions{Bootstrap: true}); !errors.Is(err, ErrNotStartable) {
+		t.Errorf("startable while it replays: %v", err)
+	}
+	restore.Phase = phaseDone
+	save(restore)
+	expect("done", DirPresent, "", false)
+
+	must(t, n.Begin(KindBootstrap, true))
+	expect("initdb", DirInProgress, KindBootstrap, false)
+	save(repair{Purpose: purposeBootstrap, Phase: phaseReplay})
+	expect("custom bootstrap", DirInProgress, KindBootstrap, false)
+	save(repair{Purpose: purposeBootstrap, Phase: phaseReplay, Method: "pgbackrest"})
+	expect("native bootstrap", DirInProgress, KindBootstrap, true)
+	for _, garbage := range []string{"", "{", `{"purpose":"x","phase":"files"}`, `{"purpose":"restore","phase":"files","rung":-1}`, "[]"} {
+		must(t, os.WriteFile(path, []byte(garbage), 0o600))
+		expect("garbage "+garbage, DirInProgress, KindBootstrap, false)
+	}
+	if said := strings.Count(n.log.String(), "cannot read the state of an earlier repair"); said != 1 {
+		t.Errorf("garbage was reported %d times", said)
+	}
+	must(t, n.Finish())
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the file is still there")
+	}
+	expect("finished", DirPresent, "", false)
 }
 
 func TestWipe(t *testing.T) {

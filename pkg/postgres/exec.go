@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,9 @@ type command struct {
 	env  []string          // the whole environment; nil: toolEnv
 	dir  string            // working directory; default: /
 	line func(line string) // called for each line of stderr; may be nil
+	both bool              // standard output is treated as stderr is, and not returned
+	// grace is what a cancelled command gets to end by itself; 0: waitDelay.
+	grace time.Duration
 }
 
 // CommandError is a program that could not be run or did not exit with 0.
@@ -63,7 +67,7 @@ func tellingLine(output string) string {
 func (e *CommandError) Unwrap() error { return e.Err }
 
 // run executes c and waits for it. Cancelling ctx interrupts the whole process
-// group; what is left after waitDelay is killed. Standard output is returned
+// group; what is left after its grace is killed. Standard output is returned
 // also when the command failed.
 func (s *Server) run(ctx context.Context, c command) (string, error) {
 	if c.env == nil {
@@ -77,10 +81,13 @@ func (s *Server) run(ctx context.Context, c command) (string, error) {
 	}
 	cmd.SysProcAttr = childAttributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
-	cmd.WaitDelay = waitDelay
+	cmd.WaitDelay = cmp.Or(c.grace, waitDelay)
 	var stdout bytes.Buffer
 	stderr := &tail{line: c.line}
 	cmd.Stdout, cmd.Stderr = &stdout, stderr
+	if c.both {
+		cmd.Stdout = stderr
+	}
 	err := cmd.Run()
 	stderr.flush()
 	if cmd.Process != nil && ctx.Err() != nil {
@@ -140,12 +147,16 @@ func (s *Server) toolEnv(extra ...string) []string {
 // ours without what is meant for the agent alone (ha-behaviour 7.1).
 func (s *Server) serverEnv() []string {
 	var env []string
+	b := s.config().Backup
+	ownRepo := b.Enabled && b.ConfigFile == ""
 	for _, kv := range os.Environ() {
 		name, value, _ := strings.Cut(kv, "=")
 		switch {
 		case strings.HasPrefix(name, "PATRONI_"), strings.HasPrefix(name, "PGHA_"),
 			strings.HasPrefix(name, "KUBERNETES_"), name == "NOTIFY_SOCKET", name == "WATCHDOG_USEC",
-			name == "WATCHDOG_PID", name == "PGPASSWORD", name == "MALLOC_ARENA_MAX":
+			name == "WATCHDOG_PID", name == "PGPASSWORD", name == "MALLOC_ARENA_MAX",
+			// They would win over the pgbackrest.conf that we write.
+			strings.HasPrefix(name, "PGBACKREST_") && ownRepo:
 		case name == "PG_MALLOC_ARENA_MAX":
 			env = append(env, "MALLOC_ARENA_MAX="+value)
 		default:

@@ -28,11 +28,15 @@ import (
 // TestMain gives up root, under which PostgreSQL refuses to run.
 func TestMain(m *testing.M) {
 	flag.Parse()
+	keepGateway()
 	if err := becomePostgres(); err != nil {
 		fmt.Fprintln(os.Stderr, "tests run as root and cannot become postgres:", err)
 		os.Exit(1)
 	}
 	code := m.Run()
+	if gateway != "" {
+		_ = os.RemoveAll(filepath.Dir(gateway))
+	}
 	if tmpl.dir != "" {
 		_ = os.RemoveAll(filepath.Dir(tmpl.dir))
 	}

@@ -26,6 +26,9 @@ func (s *Server) Apply(ctx context.Context) (changed bool, pending map[string]Pe
 }
 
 func (s *Server) reload(ctx context.Context, force bool) (bool, map[string]Pending, error) {
+	if s.isPrivate() {
+		return false, nil, nil // the settings of a recovery stay as they are until it is over
+	}
 	role, up, follow := s.followState()
 	conf, changed, err := s.writeConf(ctx, role, up, follow)
 	if err != nil {
@@ -202,6 +205,9 @@ func (s *Server) Follow(ctx context.Context, up *Upstream) (FollowResult, error)
 	if _, ok := s.Running(); !ok {
 		return 0, fmt.Errorf("follow: %w", ErrNotRunning)
 	}
+	if s.isPrivate() {
+		return 0, errors.New("follow: the server recovers from the archive")
+	}
 	if _, err := os.Lstat(s.inData(standbySignal)); err != nil {
 		return FollowRestartNeeded, nil
 	}
@@ -261,6 +267,9 @@ func (s *Server) SetSyncStandbyNames(ctx context.Context, value *string) error {
 	s.mu.Lock()
 	s.syncNames = value
 	s.mu.Unlock()
+	if s.isPrivate() {
+		return nil // it is in force with the next start
+	}
 	role, up, follow := s.followState()
 	_, changed, err := s.writeConf(ctx, role, up, follow)
 	if err != nil {

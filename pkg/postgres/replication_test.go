@@ -208,6 +208,7 @@ func TestPromote(t *testing.T) {
 // TestDivergence walks an old primary and a standby through every relation to
 // a promoted server, and rewinds what has to be.
 func TestDivergence(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	a := primaryNode(t, "a")
 	b, c := standbyOf(t, a, "b"), standbyOf(t, a, "c")
@@ -327,6 +328,7 @@ func TestDivergence(t *testing.T) {
 }
 
 func TestRewindFailures(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	a := primaryNode(t, "a")
 	b := standbyOf(t, a, "b")
@@ -401,6 +403,7 @@ func TestBaseBackupFailure(t *testing.T) {
 
 // TestCancelledClone: whatever is left behind is recognised and replaced.
 func TestCancelledClone(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	a := primaryNode(t, "a")
 	b := newNode(t, "b", func(c *config.Postgres) {

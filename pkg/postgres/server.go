@@ -31,7 +31,8 @@ type Options struct {
 	// runs. Empty: the output of whoever starts it.
 	LogPath string
 	// StateDir holds the in-progress marker when the parent of the data
-	// directory is not writable. Empty: the marker is a sibling of the directory.
+	// directory is not writable for us; else the marker is a sibling of the
+	// directory. Empty: always a sibling.
 	StateDir string
 }
 
@@ -59,6 +60,12 @@ type Server struct {
 	raised    map[string]Pending
 	gucs      map[string]bool // known names, nil until asked
 	timeline  timelineCache
+	compress  compression // what pgBackRest was built with
+	// private: the server runs for a recovery, with settings that must not be
+	// rewritten and out of reach of everybody else.
+	private    bool
+	saidRepair bool   // an unreadable repair file was reported
+	saidBackup string // what was reported last about pgbackrest.conf
 }
 
 // Role is what the server shall be.
