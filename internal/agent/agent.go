@@ -55,6 +55,8 @@ type agent struct {
 	board   *board
 	client  *restapi.Client
 	api     *restapi.Server
+	backups *backups
+	watch   *archiveWatch
 	wakeups chan struct{}
 	group   sync.WaitGroup
 }
@@ -107,7 +109,7 @@ func (a *agent) load() (*config.Local, bool) {
 // run opens everything, turns the loop until it ends, and closes in reverse.
 func (a *agent) run(ctx context.Context, local *config.Local) (code int, err error) {
 	a.log.Info("pgha-agent "+version.Version()+" starting", "member", local.Name, "scope", local.Scope)
-	a.config.Store(config.EffectiveOf(local, localDynamic(local)))
+	a.use(local, localDynamic(local))
 	leashBinary := leashPath()
 	if err := preflight(a.config.Load(), leashBinary); err != nil {
 		return 1, err
@@ -115,6 +117,7 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 	if a.runDir, err = runDir(a.config.Load()); err != nil {
 		return 1, err
 	}
+	a.use(local, a.config.Load().Dynamic) // with the runtime directory
 	a.keeper = newKeeper(a.config.Load().Postgres.DataDir, a.spawnOptions(leashBinary), a.wake, a.log)
 	srv, err := postgres.New(postgres.Options{
 		Name: local.Name, Scope: local.Scope, Config: a.config.Load().Postgres,
@@ -215,6 +218,8 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	a.board.sampler = restapi.NewSampler(a.node.sample, now)
 	defer a.board.sampler.Close()
 	a.board.reload = a.reload
+	a.openBackups(me.Name)
+	defer a.backups.repo.close()
 	if a.api, err = restapi.New(restapi.Options{
 		Agent: a.board, Settings: restapi.Settings{RestAPI: e.Local.RestAPI, Strict: e.PGHA.RestAPIStrict},
 		Registry: registry, Logger: a.log,
@@ -231,10 +236,11 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 	l := loop.New(loop.Options{
 		Me: me, DCS: a.store, Node: a.node, Ops: a.runner, Leash: a.keeper, Peers: a.board.peers,
 		Settings:  func() ha.Settings { return settings(a.config.Load()) },
-		Configure: a.takeDocument, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
+		Configure: a.takeDocument, Reinit: a.board.reinit.newest, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
 	})
 	side, cancel := context.WithCancel(ctx)
-	defer func() { cancel(); a.group.Wait() }()
+	waitBackups := a.runBackups(side)
+	defer func() { cancel(); waitBackups(); a.group.Wait() }()
 	a.beside(func() {
 		if err := a.api.Serve(side); err != nil {
 			a.log.Error(err.Error())

@@ -28,6 +28,8 @@ type node struct {
 	now    func() ha.Instant
 	wake   func()
 	log    *slog.Logger
+	// cluster is the newest snapshot of the cluster, nil before the first.
+	cluster func() *dcs.Cluster
 
 	// turn is held by whatever changes the directory, the files or the process.
 	turn chan struct{}
@@ -67,7 +69,7 @@ type diskFacts struct {
 }
 
 func newNode(name string, srv *postgres.Server, k *keeper, cfg func() *config.Effective, now func() ha.Instant, wake func(), log *slog.Logger) *node {
-	n := &node{name: name, srv: srv, keeper: k, config: cfg, now: now, wake: wake, log: log, turn: make(chan struct{}, 1)}
+	n := &node{name: name, srv: srv, keeper: k, config: cfg, now: now, wake: wake, log: log, turn: make(chan struct{}, 1), cluster: func() *dcs.Cluster { return nil }}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	return n
 }
@@ -184,7 +186,7 @@ func (n *node) directory(f *ha.Postgres) {
 	case postgres.DirInProgress:
 		f.DataDir = ha.DataDirHalfMade
 		f.Problem = "an earlier " + string(d.Kind) + " of it was interrupted; nobody is there to copy from"
-		f.HalfBootstrap = d.Kind == postgres.KindBootstrap
+		f.HalfBootstrap, f.Resumable = d.Kind == postgres.KindBootstrap, d.Resumable
 	case postgres.DirUnreadable:
 		f.DataDir = ha.DataDirUnreadable
 		if d.Err != nil {
@@ -456,6 +458,7 @@ func (n *node) apply() {
 		}
 		defer n.release()
 		n.srv.SetConfig(n.config().Postgres)
+		n.writeBackupConfig()
 		n.forgetDisk()
 		if _, up := n.keeper.Running(); !up {
 			return

@@ -2,8 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
@@ -45,13 +48,41 @@ func (a *agent) takeDocument(_ context.Context, doc []byte) {
 		return
 	}
 	old := a.config.Load()
-	a.config.Store(config.EffectiveOf(old.Local, d))
+	a.use(old.Local, d)
 	if a.node == nil || d.Equal(old.Dynamic) {
 		return
 	}
 	a.log.Info("the dynamic configuration changed")
+	a.backupsChanged(&old.PGHA.Backup)
 	a.node.apply()
 	a.keepDocument(doc)
+}
+
+// use puts a configuration into force.
+func (a *agent) use(local *config.Local, d *config.Dynamic) {
+	e := config.EffectiveOf(local, d)
+	e.Postgres.RunDir = a.runDir
+	a.config.Store(e)
+}
+
+// backupsChanged looks at pgha.backup where it is another than before. What
+// would have kept the agent from starting is said, and the agent goes on.
+func (a *agent) backupsChanged(old *config.Backup) {
+	b := &a.config.Load().PGHA.Backup
+	if reflect.DeepEqual(old, b) {
+		return
+	}
+	a.node.background(func(context.Context) {
+		p := checkBackupFiles(b)
+		if err := errors.Join(p.fatal, p.other); err != nil {
+			a.log.Error(strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+	})
+	if a.backups != nil {
+		a.backups.repo.forget()
+		a.backups.repo.look()
+		a.backups.wake()
+	}
 }
 
 // keepDocument writes the local copy of /config, off the loop's path.
@@ -85,7 +116,8 @@ func (a *agent) reload() {
 		return
 	}
 	a.level.Set(logLevel(local.Log.Level))
-	a.config.Store(config.EffectiveOf(local, old.Dynamic))
+	a.use(local, old.Dynamic)
+	a.backupsChanged(&old.PGHA.Backup)
 	if err := a.api.Reconfigure(restapi.Settings{RestAPI: local.RestAPI, Strict: a.config.Load().PGHA.RestAPIStrict}); err != nil {
 		a.log.Error("restapi: " + err.Error() + "; restart the agent to change it")
 	}

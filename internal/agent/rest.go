@@ -14,6 +14,7 @@ import (
 // board shows the node to the outside: it implements restapi.Agent from the
 // published view and the store.
 type board struct {
+	*desk
 	view    atomic.Pointer[ha.View]
 	store   dcs.Store
 	sampler *restapi.Sampler
@@ -21,6 +22,8 @@ type board struct {
 	now     func() ha.Instant
 	wake    func()
 	reload  func()
+	// published is told of each new view; it must not block.
+	published func()
 
 	mu      sync.Mutex
 	changed chan struct{}
@@ -28,7 +31,7 @@ type board struct {
 }
 
 func newBoard(first *ha.View) *board {
-	b := &board{changed: make(chan struct{})}
+	b := &board{changed: make(chan struct{}), published: func() {}}
 	b.view.Store(first)
 	return b
 }
@@ -36,6 +39,7 @@ func newBoard(first *ha.View) *board {
 // publish replaces the view; it is the loop's Publish.
 func (b *board) publish(v *ha.View) {
 	b.view.Store(v)
+	defer b.published()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if v.Cluster != b.cluster {

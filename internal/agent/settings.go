@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"slices"
+
 	"github.com/pgha/pgha/internal/version"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
@@ -18,13 +20,21 @@ func settings(e *config.Effective) ha.Settings {
 		WipeOnRewindFailure: p.RemoveDataDirOnRewindFailure, WipeOnDivergence: p.RemoveDataDirOnDivergedTimeline,
 		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, KeepUnknownSlots: keepUnknownSlots(d),
 		NoFailover: tags.NoFailover(), FailoverPriority: tags.FailoverPriority(),
-		LeashOff: e.PGHA.Leash == "off", Document: d.Raw,
+		LeashOff: e.PGHA.Leash == "off", Document: d.Raw, CloneWithoutLeader: cloneWithoutLeader(p),
 	}
 	for _, t := range tags {
 		s.Tags = append(s.Tags, dcs.Tag{Name: t.Name, Value: t.Value})
 	}
 	s.ReplicateFrom = s.Tags.String("replicatefrom")
 	return s
+}
+
+// cloneWithoutLeader: a replica creation method works without anybody to copy from.
+func cloneWithoutLeader(p *config.Postgres) bool {
+	return slices.ContainsFunc(p.CreateReplicaMethods, func(name string) bool {
+		m := p.Methods[name]
+		return m != nil && m.NoLeader && !m.Native
+	})
 }
 
 // keepUnknownSlots: /config speaks of slots in ways this version does not act

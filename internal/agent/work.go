@@ -13,22 +13,25 @@ import (
 )
 
 // Do implements loop.Worker: one long action, from its beginning to its end.
-func (n *node) Do(ctx context.Context, a ha.Action, progress func(done, total int64)) (ha.Operation, error) {
+func (n *node) Do(ctx context.Context, a ha.Action, progress func(method string, done, total int64)) (ha.Operation, error) {
 	if err := n.acquire(ctx); err != nil {
 		return ha.Operation{}, err
 	}
 	defer n.release()
 	defer n.forgetDisk()
 	n.srv.SetConfig(n.config().Postgres)
+	n.writeBackupConfig()
 	var res ha.Operation
 	var err error
 	switch a := a.(type) {
 	case ha.Bootstrap:
-		err = n.bootstrap(ctx)
+		err = n.bootstrap(ctx, progress)
 	case ha.PostBootstrap:
-		err = n.srv.PostBootstrap(ctx, postgres.PostBootstrapOptions{})
+		err = n.postBootstrap(ctx)
 	case ha.Clone:
 		err = n.clone(ctx, a, progress)
+	case ha.Restore:
+		res, err = n.restore(ctx, a, progress)
 	case ha.Rewind:
 		res, err = n.rewind(ctx, a)
 	case ha.CrashRecovery:
@@ -48,43 +51,6 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(done, total in
 		n.log.Warn(err.Error())
 	}
 	return res, err
-}
-
-func (n *node) bootstrap(ctx context.Context) error {
-	b := n.config().Local.Bootstrap
-	if err := n.srv.Initdb(ctx, postgres.InitdbOptions{Flags: b.InitDB, HBA: b.PGHBA}); err != nil {
-		return err
-	}
-	res, err := n.srv.Start(ctx, postgres.StartOptions{Role: postgres.RolePrimary, Bootstrap: true})
-	if err == nil && res != postgres.Started {
-		err = errors.New("the new server did not accept connections in time")
-	}
-	return err
-}
-
-func (n *node) clone(ctx context.Context, a ha.Clone, progress func(done, total int64)) error {
-	up := n.upstreamOf(a.From)
-	if up == nil {
-		return fmt.Errorf("copy %s: its address %q cannot be read", a.From.Member, a.From.ConnURL)
-	}
-	up.SlotName = ""
-	if a.Wipe {
-		// S9: a copy is given up only for a leader that demonstrably runs.
-		if _, err := n.srv.IdentifySystem(ctx, up); err != nil {
-			return fmt.Errorf("not deleting the data directory before a copy can be made: %w", err)
-		}
-		if err := n.srv.Wipe(); err != nil {
-			return err
-		}
-	}
-	last := time.Time{}
-	return n.srv.BaseBackup(ctx, *up, func(done, total int64) {
-		progress(done, total)
-		if now := time.Now(); now.Sub(last) >= 5*time.Second {
-			last = now
-			n.log.Info("copying from "+a.From.Member, "done", done, "total", total)
-		}
-	})
 }
 
 func (n *node) rewind(ctx context.Context, a ha.Rewind) (ha.Operation, error) {

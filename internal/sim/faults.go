@@ -89,7 +89,7 @@ func kinds(t int64) []*fault {
 			w.after(d, n.startAgent)
 		}),
 		k("trap", 100*ms, t, func(w *world, n *node, r *rand.Rand, d int64) {
-			phases := []ha.OpKind{ha.OpClone, ha.OpRewind, ha.OpPromote, ha.OpStop, ha.OpStartPrimary, ha.OpStartStandby, ha.OpCheckDivergence}
+			phases := []ha.OpKind{ha.OpClone, ha.OpRewind, ha.OpPromote, ha.OpStop, ha.OpStartPrimary, ha.OpStartStandby, ha.OpCheckDivergence, ha.OpRestore, ha.OpRestore}
 			n.trap = trap{phase: phases[r.IntN(len(phases))], after: between(r, 0, 400*ms), down: d, power: r.IntN(3) == 0}
 		}),
 		k("agent hang", 100*ms, 2*t, func(w *world, n *node, _ *rand.Rand, d int64) { n.hung = w.now + d }),
@@ -153,6 +153,8 @@ func kinds(t int64) []*fault {
 			w.request(w.leaderName(), []string{"", n.name}[r.IntN(2)])
 		}),
 		k("failover", ms, ms, func(w *world, n *node, _ *rand.Rand, _ int64) { w.request("", n.name) }),
+		k("restore", ms, ms, func(w *world, n *node, r *rand.Rand, _ int64) { w.orderRestore(r) }),
+		k("reinit", ms, ms, func(_ *world, n *node, r *rand.Rand, _ int64) { n.ask(r) }),
 		k("config", ms, ms, func(w *world, _ *node, r *rand.Rand, _ int64) {
 			s := profiles[r.IntN(len(profiles))]
 			if s.TTL > w.plan.settings.TTL { // the time to come to rest was worked out for this one
@@ -213,6 +215,7 @@ func (w *world) healAll() {
 	clear(w.lossy)
 	clear(w.slow)
 	w.plan.badStart, w.plan.slowStop = 0, 0
+	w.after(w.plan.tail/3, w.rescue)
 	for _, n := range w.nodes {
 		n.trap = trap{}
 		w.cutEtcd(n, false)
@@ -224,6 +227,10 @@ func (w *world) healAll() {
 		}
 		n.off = false
 		n.startAgent()
+		n.reinit = ha.Reinit{Serial: n.reinit.Serial + 1} // the operator wants it after all
+		if r := w.leaderName(); r == n.name || !n.held() {
+			n.reinit = ha.Reinit{Serial: n.reinit.Serial}
+		}
 	}
 }
 

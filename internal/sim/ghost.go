@@ -20,6 +20,7 @@ type ghost struct {
 	numbers  map[wal.Timeline]*branch
 	reused   map[wal.Timeline]bool
 	rounds   map[string]round // by node
+	restored *branch          // what the last restore order that was carried out made
 	leader   int64            // epoch of /leader, 0: absent
 	lastSeen int64            // last epoch that was not 0
 	since    int64            // of the last new leadership
@@ -164,6 +165,9 @@ func (g *ghost) open(n *node) {
 			g.w.fail("S1", "%s becomes writable on timeline %d while %s is, on %d", n.name, n.server.number(), other.name, other.server.number())
 		}
 	}
+	if g.restored != nil && !g.reused[g.restored.number] && !g.reused[n.server.number()] && !n.server.br.has(g.restored, g.restored.start) {
+		g.w.fail("R1", "%s opens timeline %d, which does not come from the restored one, %d", n.name, n.server.number(), g.restored.number)
+	}
 	g.newest = n
 }
 
@@ -223,6 +227,9 @@ func (g *ghost) atRest() {
 			}
 			primary = n
 		}
+	}
+	if r := w.order(); r.Open() {
+		w.fail("R4", "the restore order for %s is still open; %s", r.Member, w.states())
 	}
 	if primary == nil {
 		w.fail("L1", "no writable primary; %s", w.states())

@@ -41,12 +41,16 @@ var Mutants = []Mutant{
 	{"M16", "rewind before the checkpoint of the new primary", []string{"S13"}, []string{"server crash", "power", "agent crash"}},
 	{"M17", "a directory with a marker is taken for a whole one", []string{"S9"}, []string{"trap", "power"}},
 	{"M18", "clocks run 20% apart", []string{"S1", "S14"}, []string{"agent hang", "agent crash"}},
+	{"M22", "members other than the order's do not see a restore order: they race", []string{"R2"}, []string{"restore", "trap", "agent crash"}},
+	{"M23", "every member takes a restore order for its own", []string{"R2"}, []string{"restore", "trap", "agent crash"}},
+	{"M24", "a directory with half a restore in it is taken for a whole one", []string{"S9", "R3", "R1"}, []string{"restore", "trap", "power"}},
+	{"M25", "the leash is not needed for a restore", []string{"R3", "S8", "S6"}, []string{"restore", "trap", "power"}},
 	{"M21", "role endpoints answer from the status of the last turn", []string{"S14"}, []string{"cut etcd", "agent hang"}},
 }
 
 func (w *world) mutateStore(n *node, s *store) dcs.Store {
 	switch w.Mutant {
-	case "M2", "M3", "M4", "M10", "M15", "M16":
+	case "M2", "M3", "M4", "M10", "M15", "M16", "M22", "M23":
 		return &mutantStore{Store: s, n: n, id: w.Mutant}
 	}
 	return s
@@ -80,6 +84,16 @@ func (s *mutantStore) alter(c *dcs.Cluster) *dcs.Cluster {
 			beat.Released = true
 			st.Beat = &beat
 			out.Status = &st
+		}
+	case "M22":
+		if c.Restore != nil && c.Restore.Member != s.n.name {
+			out.Restore = nil
+		}
+	case "M23":
+		if c.Restore != nil {
+			r := *c.Restore
+			r.Member = s.n.name
+			out.Restore = &r
 		}
 	case "M15":
 		out.History = nil
@@ -122,7 +136,7 @@ func (w *world) mutateLeash(n *node, l *leash) loop.Leash {
 		l.late = 4 * sec
 	case "M13":
 		l.late = 1 << 50
-	case "M1", "M11":
+	case "M1", "M11", "M25":
 		return &mutantLeash{Leash: l, n: n, id: w.Mutant}
 	}
 	return l
@@ -154,6 +168,9 @@ func (l *mutantLeash) Status() ha.Leash {
 	if l.id == "M11" {
 		s.Armed = s.Highest
 	}
+	if e := l.n.loop.Memory().Lease.Epoch; l.id == "M25" && e != 0 && l.n.w.order().Open() {
+		s.Armed, s.Highest = e, e
+	}
 	return s
 }
 
@@ -161,7 +178,7 @@ func (w *world) mutateServer(n *node, s *server) loop.Node {
 	if w.Mutant == "M18" {
 		n.ppm = -int64(n.name[1]%2) * 200_000
 	}
-	if w.Mutant == "M17" {
+	if w.Mutant == "M17" || w.Mutant == "M24" {
 		return mutantServer{s}
 	}
 	return s
@@ -171,7 +188,7 @@ type mutantServer struct{ *server }
 
 func (s mutantServer) Facts(ctx context.Context) ha.Postgres {
 	pg := s.server.Facts(ctx)
-	if pg.DataDir == ha.DataDirHalfMade {
+	if pg.DataDir == ha.DataDirHalfMade && (s.n.w.Mutant != "M24" || s.restoring) {
 		pg.DataDir, pg.SystemID = ha.DataDirPresent, systemID
 		pg.Control = ha.Control{State: "in archive recovery", Timeline: wal.Timeline(1)}
 		pg.StandbySignal = true

@@ -31,6 +31,7 @@ type node struct {
 	settings   settings
 	op         ha.Operation
 	opCancel   bool
+	reinit     ha.Reinit
 	yield      func(int64) bool
 	next       func() (int64, bool)
 	stop       func()
@@ -83,14 +84,15 @@ func (n *node) startAgent() {
 	n.client.SetAutoDeliver(false)
 	n.client.SetStaleAfter(time.Duration(n.w.plan.stale))
 	n.client.SetPartitioned(n.w.ghost.cut[n.name])
-	n.settings, n.op, n.opCancel, n.view, n.expecting = n.w.plan.settings, ha.Operation{Serial: n.op.Serial}, false, nil, false
+	n.settings, n.op, n.opCancel, n.reinit, n.view, n.expecting = n.w.plan.settings, ha.Operation{Serial: n.op.Serial}, false, ha.Reinit{}, nil, false
 	n.loop = loop.New(loop.Options{
 		Me: ha.Identity{Name: n.name, Scope: "sim", ConnURL: "postgres://" + n.name + ":5432/postgres",
 			APIURL: "http://" + n.name + ":8008/patroni", Version: "4.1.4", Holder: "holder-" + n.name, CanBootstrap: true},
 		DCS: n.w.mutateStore(n, &store{n: n, c: n.client}), Node: n.w.mutateServer(n, &n.server), Ops: operator{n},
 		Leash: n.w.mutateLeash(n, &n.leash), Peers: peers{n},
 		Settings: n.current, Configure: n.configure,
-		Now: n.clock, Wall: func() time.Time { return time.Unix(1_800_000_000, n.w.now) },
+		Reinit: func() ha.Reinit { return n.reinit },
+		Now:    n.clock, Wall: func() time.Time { return time.Unix(1_800_000_000, n.w.now) },
 		Publish: func(v *ha.View) { n.view = v }, Log: slog.New(slog.DiscardHandler), Trace: n.traceTurn,
 	})
 	n.next, n.stop = iter.Pull(n.run)
@@ -223,6 +225,7 @@ func (n *node) configure(_ context.Context, doc []byte) {
 func (n *node) traceTurn(o *ha.Observation, d *ha.Decision) {
 	n.w.res.Decisions++
 	n.w.res.Reasons[d.Reason]++
+	n.w.ghost.decided(n, o, d)
 	if n.w.Trace == nil {
 		return
 	}

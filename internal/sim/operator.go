@@ -11,7 +11,10 @@ type operator struct{ n *node }
 
 func (p operator) Poll() ha.Operation { return p.n.op }
 
-func (p operator) Cancel() { p.n.opCancel = true }
+func (p operator) Cancel() {
+	p.n.opCancel = true
+	p.n.op.Cancelled = p.n.op.Cancelled || p.n.op.Running
+}
 
 func (p operator) Begin(a ha.Action) {
 	n, s := p.n, &p.n.server
@@ -42,6 +45,8 @@ func (p operator) Begin(a ha.Action) {
 		})
 	case ha.Clone:
 		p.clone(a)
+	case ha.Restore:
+		p.restore(a.Order)
 	case ha.Rewind:
 		p.rewind(a)
 	case ha.CrashRecovery:
@@ -149,9 +154,13 @@ func (n *node) source(name string) *server {
 
 func (p operator) clone(a ha.Clone) {
 	n, s := p.n, &p.n.server
-	n.w.ghost.wipe(n)
-	s.dir = ha.DataDirHalfMade
 	begun := n.source(a.From.Member)
+	if a.Wipe && begun == nil { // S9: a copy is given up only for a leader that demonstrably runs
+		n.finish(20*ms, func() string { return "the source does not run" })
+		return
+	}
+	n.w.ghost.wipe(n)
+	s.dir, s.restoring = ha.DataDirHalfMade, false
 	gen := 0
 	if begun != nil {
 		gen = begun.gen
@@ -176,7 +185,14 @@ func (p operator) rewind(a ha.Rewind) {
 	}
 	n.w.ghost.rewind(n, from)
 	gen := from.gen
-	s.dir = ha.DataDirHalfMade
+	if n.tooOld(from) {
+		n.finish(20*ms, func() string {
+			n.op.Damaged = true
+			return "could not find previous WAL record"
+		})
+		return
+	}
+	s.dir, s.restoring = ha.DataDirHalfMade, false
 	n.finish(between(n.w.srvr, 100*ms, 1500*ms), func() string {
 		now := n.source(a.From.Member)
 		if now == nil || now.gen != gen || n.opCancel {

@@ -67,6 +67,9 @@ type server struct {
 	known   wal.Timeline // highest number of any history file seen
 	point   wal.Timeline // timeline of the last checkpoint
 	up      ha.Upstream
+	// restored is the last restore order that was carried out here.
+	restored  string
+	restoring bool // what is half made is a restore
 
 	// Running.
 	proc      ha.Process

@@ -146,7 +146,13 @@ func (s *store) PutMember(ctx context.Context, name string, value []byte) error 
 
 func (s *store) Put(ctx context.Context, w dcs.Write) error {
 	s.n.w.ghost.put(s.n, w)
-	return s.request(ctx, func(ctx context.Context) error { return s.c.Put(ctx, w) })
+	return s.request(ctx, func(ctx context.Context) error {
+		err := s.c.Put(ctx, w)
+		if err == nil && w.Key == dcs.KeyRestore {
+			s.n.w.ghost.orderEnds(s.n, w.Value)
+		}
+		return err
+	})
 }
 
 func (s *store) DeleteInitialize(ctx context.Context, revision int64) error {

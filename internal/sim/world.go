@@ -53,8 +53,11 @@ type world struct {
 	srvr  *rand.Rand // durations of what servers do
 	res   Result
 	plan  plan
-	lossy map[*node]lossy // requests to etcd that get lost
-	slow  map[*node]int64 // extra delay of the watch
+	// backups are the states that a restore can go back to, orders how many were given.
+	backups []backup
+	orders  int
+	lossy   map[*node]lossy // requests to etcd that get lost
+	slow    map[*node]int64 // extra delay of the watch
 }
 
 type lossy struct {
@@ -76,6 +79,7 @@ func Run(o Options) Result {
 	}
 	w.schedule()
 	w.tick()
+	w.after(3*sec, w.backup)
 	for len(w.queue) > 0 && w.queue[0].at <= w.plan.end && w.res.Violation == "" {
 		e := w.queue.pop()
 		w.now = e.at

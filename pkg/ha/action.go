@@ -65,6 +65,8 @@ type (
 	WriteHistory struct{ Lines []dcs.HistoryLine }
 	// CleanFailover empties /failover, if it is still at Revision.
 	CleanFailover struct{ Revision int64 }
+	// WriteRestore says what became of a restore order, guarded by its revision.
+	WriteRestore struct{ Order dcs.Restore }
 	// MoveAside renames a data directory that this run made and could not
 	// finish to <dir>.failed.
 	MoveAside struct{}
@@ -84,9 +86,14 @@ type (
 	// Clone makes this node's data directory a copy of the upstream's. Wipe:
 	// what is there may be deleted, under the rules of S9.
 	Clone struct {
-		From Upstream
+		From Upstream // zero: nobody; only methods that need no leader
 		Wipe bool
+		// FromLeader: pg_basebackup alone, whatever methods are configured.
+		FromLeader bool
 	}
+	// Restore sets this node back to an earlier state, as the order says: stop,
+	// restore from the repository, recover to the target, become writable.
+	Restore struct{ Order dcs.Restore }
 	// Rewind runs pg_rewind against the leader.
 	Rewind struct{ From Upstream }
 	// CrashRecovery runs single-user recovery, so that rewind finds a clean directory.
@@ -148,6 +155,8 @@ func (Exit) action()            {}
 func (Bootstrap) action()       {}
 func (PostBootstrap) action()   {}
 func (Clone) action()           {}
+func (Restore) action()         {}
+func (WriteRestore) action()    {}
 func (Rewind) action()          {}
 func (CrashRecovery) action()   {}
 func (Start) action()           {}
@@ -165,6 +174,8 @@ func Kind(a Action) OpKind {
 		return OpPostBootstrap
 	case Clone:
 		return OpClone
+	case Restore:
+		return OpRestore
 	case Rewind:
 		return OpRewind
 	case CrashRecovery:

@@ -4,6 +4,10 @@ import "github.com/pgha/pgha/pkg/dcs"
 
 // unreadable: rows D1x-D3x for a directory that must not be touched.
 func unreadable(o *Observation) Decision {
+	if r := o.order(); r != nil && r.Member == o.Me.Name {
+		d, _ := o.endOrder(r, "the data directory cannot be used: "+o.PG.Problem)
+		return d
+	}
 	if o.leaderIsMe() || o.Memory.Lease.Epoch != 0 {
 		return o.then(o.releaseKey(o.PG.Process == ProcessDown), DataDirRelease)
 	}
@@ -32,9 +36,14 @@ func emptyDirectory(o *Observation) Decision {
 		return o.then(o.releaseKey(true), DataDirRelease)
 	case c.Leader != nil:
 		return cloneFromCluster(o)
+	case o.PG.HalfBootstrap && o.PG.Resumable && c.Initialize != nil && c.Initialize.SystemID == "":
+		m.Bootstrap = BootstrapWon // what was restored for it is kept
+		return o.then(nil, BootstrapResumes)
 	case o.PG.HalfBootstrap && c.Initialize != nil && c.Initialize.SystemID == "":
 		m.Bootstrap = BootstrapFailed // this node died while making the cluster: undo, begin anew
 		return o.then(nil, BootstrapCleans)
+	case o.cloneAlone():
+		return cloneAlone(o)
 	case o.PG.DataDir == DataDirHalfMade:
 		return o.rest(DataDirBad, o.PG.Problem) // nobody to copy from: leave what is there
 	case c.Initialize == nil && !o.Settings.NoFailover && o.Me.CanBootstrap: // D5x
@@ -44,8 +53,28 @@ func emptyDirectory(o *Observation) Decision {
 	}
 }
 
-// cloneFromCluster: row D6x, with the source of ha-behaviour 6.3.
+// cloneAlone: row D7x. There is nobody to copy from, but a method that needs nobody.
+func (o *Observation) cloneAlone() bool {
+	i := o.DCS.Cluster.Initialize
+	return o.Settings.CloneWithoutLeader && i != nil && dcs.InitializeValid(i.SystemID) &&
+		(o.PG.DataDir == DataDirEmpty || o.PG.Resumable && !o.PG.HalfBootstrap)
+}
+
+func cloneAlone(o *Observation) Decision {
+	if o.Memory.Reinit.Held {
+		return o.rest(CloneHeld)
+	}
+	if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpClone {
+		return o.wait(left, CloneRetryLater, o.Op.Error)
+	}
+	return o.begin(Clone{}, CloneWithoutLeader)
+}
+
+// cloneFromCluster: row D6x.
 func cloneFromCluster(o *Observation) Decision {
+	if o.Memory.Reinit.Held {
+		return o.rest(CloneHeld)
+	}
 	if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpClone {
 		return o.wait(left, CloneRetryLater, o.Op.Error)
 	}
@@ -53,14 +82,18 @@ func cloneFromCluster(o *Observation) Decision {
 	if !ready {
 		return o.rest(CloneWaits, leader.Member)
 	}
-	src := leader
+	src := o.copySource(leader)
+	return o.begin(Clone{From: src, Wipe: o.PG.DataDir != DataDirEmpty}, CloneRuns, src.Member)
+}
+
+// copySource is whom to copy from (ha-behaviour 6.3).
+func (o *Observation) copySource(leader Upstream) Upstream {
 	for _, mem := range o.DCS.Cluster.Members {
 		if mem.Tags.Bool("clonefrom") && mem.State == "running" && mem.ConnURL != "" && mem.Name != o.Me.Name && mem.Name != leader.Member {
-			src = Upstream{Member: mem.Name, ConnURL: mem.ConnURL}
-			break
+			return Upstream{Member: mem.Name, ConnURL: mem.ConnURL}
 		}
 	}
-	return o.begin(Clone{From: src, Wipe: o.PG.DataDir != DataDirEmpty}, CloneRuns, src.Member)
+	return leader
 }
 
 // bootstrapping is table C: this node makes the new cluster.

@@ -23,12 +23,22 @@ func Decide(o Observation) Decision {
 		return stopping(&o)
 	case !o.DCS.Fresh:
 		return withoutDCS(&o)
+	}
+	if d, ok := reinit(&o); ok {
+		return d
+	}
+	switch {
 	case o.Settings.Pause:
 		return paused(&o)
 	case o.PG.DataDir == DataDirUnreadable:
 		return unreadable(&o)
 	case o.Memory.Bootstrap != BootstrapNone:
 		return bootstrapping(&o)
+	}
+	if d, ok := restoring(&o); ok {
+		return d
+	}
+	switch {
 	case o.PG.DataDir != DataDirPresent:
 		return emptyDirectory(&o)
 	case o.foreign():
@@ -66,10 +76,12 @@ func (o *Observation) note() {
 	}
 	if o.DCS.Fresh {
 		o.noteCluster()
+		o.noteOrder()
 	}
 	if m.Lease.Epoch != 0 && !m.Lease.Held(o.Now) && !o.Settings.Pause {
 		m.Lease = Lease{} // its time for an orderly stop has begun: not a leader any more
 	}
+	o.noteReinit()
 	if o.PG.Process == ProcessRunning {
 		m.Recovered, m.FailedTries, m.CrashedPrimary = false, 0, 0
 		m.Demoting = m.Demoting && o.Op.Running
@@ -176,8 +188,11 @@ func (o *Observation) noteOperation() {
 		default:
 			m.Bootstrap = BootstrapRoles
 		}
+	case OpRestore:
+		o.noteRestored()
 	case OpClone:
 		if !failed {
+			m.Reinit.Wanted = false
 			m.Rewind, m.RewindFor = RewindIdle, m.LastEpoch
 		}
 	case OpStartPrimary, OpStartStandby:

@@ -94,7 +94,28 @@ func MemberDocument(o *Observation) dcs.Member {
 			mem.ReceiveLSN, mem.ReplayLSN, mem.ReplicationState = r.Receive, r.Replay, r.ReplicationState
 		}
 	}
+	mem.Progress = o.progress()
 	return mem
+}
+
+// progress is what is published of a long operation that runs.
+func (o *Observation) progress() *dcs.Progress {
+	op := &o.Op
+	name := ""
+	switch op.Kind {
+	case OpBootstrap:
+		name = "bootstrap"
+	case OpClone:
+		name = "clone"
+	case OpRestore:
+		name = "restore"
+	case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpStop, OpPromote, OpCheckDivergence:
+	}
+	if !op.Running || name == "" {
+		return nil
+	}
+	started := o.Wall.Add(-o.Now.Sub(op.Started)).Round(time.Second)
+	return &dcs.Progress{Operation: name, Method: op.Method, Done: op.Done, Total: op.Total, Rate: op.Rate, Started: started}
 }
 
 // State is the state string of wire contract §4.2.
@@ -102,13 +123,26 @@ func (o *Observation) State() string {
 	if o.Op.Running {
 		switch o.Op.Kind {
 		case OpBootstrap:
-			return "initializing new cluster"
+			switch {
+			case o.Op.Method == "": // initdb reports none
+				return "initializing new cluster"
+			case o.PG.Process != ProcessDown:
+				return "starting after custom bootstrap"
+			}
+			return "running custom bootstrap script"
 		case OpClone:
 			return "creating replica"
 		case OpStartPrimary, OpStartStandby:
 			return "starting"
 		case OpStop:
 			return "stopping"
+		case OpRestore:
+			switch {
+			case o.PG.Process == ProcessDown:
+				return "stopped"
+			case o.recovering(): // nobody can connect to it
+				return "starting"
+			}
 		case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpPromote, OpCheckDivergence:
 		}
 	}
@@ -122,6 +156,8 @@ func (o *Observation) State() string {
 	case ProcessDown:
 	}
 	switch {
+	case o.Memory.Bootstrap == BootstrapFailed && o.Op.Kind == OpBootstrap && o.Op.Method != "":
+		return "custom bootstrap failed"
 	case o.Memory.Bootstrap == BootstrapFailed && o.Op.Kind == OpBootstrap:
 		return "initdb failed"
 	case o.Memory.FailedTries > 0:
@@ -135,7 +171,7 @@ func (o *Observation) State() string {
 // Role is the role string of wire contract §4.2.
 func (o *Observation) Role() string {
 	switch {
-	case o.PG.DataDir != DataDirPresent || o.Op.Running && (o.Op.Kind == OpClone || o.Op.Kind == OpBootstrap):
+	case o.PG.DataDir != DataDirPresent && !o.recovering() || o.Op.Running && (o.Op.Kind == OpClone || o.Op.Kind == OpBootstrap):
 		return "uninitialized"
 	case o.PG.Process == ProcessDown && o.PG.StandbySignal:
 		return "replica"
@@ -149,17 +185,23 @@ func (o *Observation) Role() string {
 	return "replica"
 }
 
+// recovering: a restore of this node has taken the server away. Before that it
+// is a primary like any other.
+func (o *Observation) recovering() bool {
+	return o.Op.Running && o.Op.Kind == OpRestore && (o.PG.DataDir != DataDirPresent || !o.PG.Known || o.PG.Row.InRecovery)
+}
+
 // NewView is what everybody else may see after this decision.
 func NewView(o *Observation, d *Decision) *View {
 	s := &o.Settings
 	v := &View{
 		Name: o.Me.Name, Scope: o.Me.Scope, Version: o.Me.Version, At: o.Now, Turned: o.Now, Period: o.period(),
-		Leading:     d.Memory.Lease.Epoch != 0 && d.Memory.Primary && o.PG.Process == ProcessRunning,
+		Leading:     d.Memory.Lease.Epoch != 0 && d.Memory.Primary && o.PG.Process == ProcessRunning && !o.recovering(),
 		AnswerUntil: d.Memory.Lease.StopAt(), Deadline: d.Memory.Lease.Deadline,
 		Paused: s.Pause, Cluster: o.DCS.Cluster,
 		SystemID: o.PG.SystemID, Known: o.PG.Known, Row: o.PG.Row,
 		ServerVersion: o.PG.ServerVersion, PostmasterStartTime: o.PG.PostmasterStartTime,
-		PendingRestart: o.PG.PendingRestart, Operation: o.Op,
+		PendingRestart: o.PG.PendingRestart, Operation: o.Op, Progress: o.progress(),
 		Tags: s.Tags, NoLoadBalance: s.Tags.Bool("noloadbalance"),
 		TTL: s.TTL, LoopWait: s.LoopWait, MaximumLagOnFailover: s.MaximumLagOnFailover, Config: s.Document,
 		Reason: d.Text(o.Me.Name),

@@ -98,12 +98,74 @@ func TestStateAndRole(t *testing.T) { // wire contract §4.2
 			o.Memory.Bootstrap = BootstrapFailed
 			ended(o, OpBootstrap, "no")
 		}, "initdb failed", "uninitialized"},
+		{"bootstrap by a method", func(o *Observation) { lost(o); o.PG = Postgres{}; runs(o, OpBootstrap); o.Op.Method = "pgbackrest" }, "running custom bootstrap script", "uninitialized"},
+		{"and its recovery", func(o *Observation) {
+			lost(o)
+			o.PG = Postgres{DataDir: DataDirHalfMade, Process: ProcessStarting}
+			runs(o, OpBootstrap)
+			o.Op.Method = "pgbackrest"
+		}, "starting after custom bootstrap", "uninitialized"},
+		{"and its failure", func(o *Observation) {
+			o.PG = Postgres{}
+			o.Memory.Bootstrap = BootstrapFailed
+			ended(o, OpBootstrap, "no")
+			o.Op.Method = "pgbackrest"
+		}, "custom bootstrap failed", "uninitialized"},
+		{"restore, still a primary", func(o *Observation) { runs(o, OpRestore) }, "running", "primary"},
+		{"restore, files", func(o *Observation) { restoring1(o); o.PG.Crashed = true }, "stopped", "primary"},
+		{"restore, recovery", func(o *Observation) { restoring1(o); o.PG.Process = ProcessRunning }, "starting", "primary"},
+		{"restore, without the lock", func(o *Observation) { restoring1(o); lost(o) }, "stopped", "demoted"},
 		{"unsure", func(o *Observation) { o.PG.Process = ProcessUnsure }, "stopping", "primary"},
 	} {
 		o := base()
 		c.change(o)
 		if s, r := o.State(), o.Role(); s != c.state || r != c.role {
 			t.Errorf("%s: state %q role %q, want %q %q", c.name, s, r, c.state, c.role)
+		}
+	}
+}
+
+// TestNoLeaderWhileRestoring: the role endpoints say primary only while the
+// restore has not taken the server away.
+func TestNoLeaderWhileRestoring(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		change  func(o *Observation)
+		leading bool
+	}{
+		{"before the stop", func(o *Observation) { ordered(o, "n1"); o.Memory.Restore.ID = "a1"; runs(o, OpRestore) }, true},
+		{"stopping", func(o *Observation) { restoring1(o); o.PG.DataDir, o.PG.Process = DataDirPresent, ProcessRunning }, false},
+		{"files", restoring1, false},
+		{"the private recovery", func(o *Observation) { restoring1(o); o.PG.Process = ProcessRunning }, false},
+	} {
+		o := base()
+		c.change(o)
+		d := Decide(*o)
+		if v := NewView(o, &d); v.Leading != c.leading {
+			t.Errorf("%s: leading is %v", c.name, v.Leading)
+		}
+	}
+}
+
+// TestProgressDocument: what runs for long is published, and nothing else.
+func TestProgressDocument(t *testing.T) {
+	o := base()
+	for k, name := range map[OpKind]string{OpClone: "clone", OpRestore: "restore", OpBootstrap: "bootstrap", OpRewind: "", OpStop: ""} {
+		runs(o, k)
+		o.Op.Method, o.Op.Done, o.Op.Total, o.Op.Rate = "pgbackrest", 5, 10, 3
+		p := MemberDocument(o).Progress
+		if name == "" {
+			if p != nil {
+				t.Errorf("%s: %+v", k, p)
+			}
+			continue
+		}
+		if want := (dcs.Progress{Operation: name, Method: "pgbackrest", Done: 5, Total: 10, Rate: 3, Started: o.Wall.Add(-5 * sec)}); p == nil || *p != want {
+			t.Errorf("%s: %+v, want %+v", k, p, want)
+		}
+		o.Op.Running = false
+		if MemberDocument(o).Progress != nil {
+			t.Errorf("%s: published after its end", k)
 		}
 	}
 }

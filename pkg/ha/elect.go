@@ -122,16 +122,22 @@ func (o *Observation) wanted() bool {
 	return f != nil && f.Candidate == o.Me.Name && !f.Bad
 }
 
-// clusterTimeline is the timeline that /history leads to; 0 when unknown.
+// clusterTimeline is the timeline that /history leads to; 0 when unknown. After
+// a restore that leaves out some numbers (/history names the timeline a switch
+// came from, not the one it went to), the order knows better.
 func clusterTimeline(c *dcs.Cluster) wal.Timeline {
+	restored := wal.Timeline(0)
+	if c.Restore != nil && c.Restore.State == dcs.RestoreDone {
+		restored = c.Restore.Timeline
+	}
 	if c.History == nil {
-		return 0
+		return restored
 	}
 	n := len(c.History.Lines)
 	if n == 0 {
-		return 1
+		return max(restored, 1)
 	}
-	return c.History.Lines[n-1].Timeline + 1
+	return max(restored, c.History.Lines[n-1].Timeline+1)
 }
 
 // racers are the other members that could hold more WAL: those of the last

@@ -83,7 +83,7 @@ func observation(d *dice) *Observation {
 	if d.yes() {
 		pg.HistoryLocal = wal.History{{Timeline: 1, LSN: 500}}
 	}
-	o.Op = Operation{Kind: OpKind(d.of(13)), Serial: int64(d.of(3)), Running: d.of(4) == 1, Started: plus(-time.Duration(d.of(400)) * sec),
+	o.Op = Operation{Kind: OpKind(d.of(int(OpCheckDivergence) + 2)), Serial: int64(d.of(3)), Running: d.of(4) == 1, Started: plus(-time.Duration(d.of(400)) * sec),
 		Ended: plus(-time.Duration(d.of(20)) * sec), Error: pick(d, "", "", "failed"), Divergence: Divergence(d.of(3)), Damaged: d.yes()}
 	if d.yes() {
 		answered(o, pick(d, Peer{}, standbyPeer(1000), standbyPeer(2000), Peer{Reachable: true}), pick(d, Peer{}, standbyPeer(900), standbyPeer(1000)))
@@ -104,6 +104,16 @@ func observation(d *dice) *Observation {
 	m.FailedTries, m.OpSeen = d.of(3), int64(d.of(3))
 	m.YieldUntil, m.FailedOp, m.FailedStart = plus(time.Duration(d.of(9)-6)*sec), plus(time.Duration(d.of(9)-8)*sec), plus(time.Duration(d.of(9)-8)*sec)
 	o.Stopping = d.of(10) == 1
+	if d.of(3) == 1 {
+		c.Restore = &dcs.Restore{ID: pick(d, "a", "b"), State: pick(d, dcs.RestoreRequested, dcs.RestoreRequested, dcs.RestoreDone, dcs.RestoreFailed, "?"),
+			Member: pick(d, "n1", "n1", "n2", ""), Timeline: wal.Timeline(d.of(4)), ModRevision: 7}
+		m.Restore = RestoreMemory{ID: pick(d, "a", "a", ""), Ended: d.of(3) == 1, Error: pick(d, "", "failed"), Interrupted: d.of(4) == 1}
+	}
+	if d.of(4) == 1 {
+		o.Reinit = Reinit{Serial: int64(d.of(3)), Force: d.yes(), FromLeader: d.yes(), Cancel: d.yes()}
+		m.Reinit = ReinitMemory{Seen: int64(d.of(3)), Wanted: d.yes(), Held: d.yes()}
+	}
+	pg.HalfBootstrap, pg.Resumable, s.CloneWithoutLeader = d.of(4) == 1, d.of(4) == 1, d.of(4) == 1
 	return o
 }
 
@@ -164,11 +174,37 @@ func checkDecision(t *testing.T, o *Observation) {
 		if a.Wipe && (o.PG.Process != ProcessDown || leader == nil || leader.Name == "n1" || leader.Role != "primary" || leader.State != "running") {
 			t.Fatalf("wipes the directory, the leader being %+v", leader)
 		}
-		if a.Wipe && o.PG.DataDir == DataDirPresent && !o.Settings.WipeOnDivergence && !o.Settings.WipeOnRewindFailure {
+		if a.Wipe && o.PG.DataDir == DataDirPresent && !o.Settings.WipeOnDivergence && !o.Settings.WipeOnRewindFailure && !o.coveredByRestore() && !m.Reinit.Wanted {
 			t.Fatal("wipes what it may not")
 		}
-		if src == nil || src.Name == "n1" || o.Settings.Pause {
+		if alone := a == (Clone{}); alone && (!o.Settings.CloneWithoutLeader || c.Leader != nil || o.Settings.Pause) {
+			t.Fatal("makes a copy of nobody's")
+		} else if !alone && (src == nil || src.Name == "n1" || o.Settings.Pause && !m.Reinit.Wanted) {
 			t.Fatalf("copies from %+v", a.From)
+		}
+		if m.Reinit.Held {
+			t.Fatal("copies after an operator cancelled it")
+		}
+	case Restore: // S1, S9: under the lock and the leash only, and only what was asked of this node
+		if r := c.Restore; !r.Open() || r.Member != "n1" || a.Order != *r || o.Settings.Pause || m.Restore.Ended {
+			t.Fatalf("restores %+v, the order being %+v", a.Order, r)
+		}
+		if !l.Held(o.Now) || c.LeaderName() != "n1" || !armed || m.Releasing == l.Epoch || m.Demoting {
+			t.Fatalf("restores with lease %+v, leash %+v", l, o.Leash)
+		}
+		if o.PG.DataDir == DataDirUnreadable || o.PG.DataDir == DataDirHalfMade && o.PG.Process != ProcessDown {
+			t.Fatalf("restores over %+v", o.PG)
+		}
+	case WriteRestore:
+		if r := c.Restore; !r.Open() || a.Order.ID != r.ID || a.Order.ModRevision != r.ModRevision || a.Order.Open() {
+			t.Fatalf("writes %+v over %+v", a.Order, r)
+		}
+		if a.Order.State == dcs.RestoreDone && (!l.Held(o.Now) || o.PG.Row.InRecovery || a.Order.Timeline == 0 || a.Order.Error != "") {
+			t.Fatalf("calls it done: %+v, lease %+v", a.Order, l)
+		}
+	case WriteInitialize:
+		if a.SystemID == "" && c.Restore.Open() && m.Bootstrap == BootstrapNone {
+			t.Fatal("bootstraps while a restore order is open")
 		}
 	case Rewind:
 		if o.PG.Process != ProcessDown || !a.From.Checkpointed || a.From.Member != c.LeaderName() || a.From.Member == "n1" || o.Settings.Pause { // S13
@@ -177,6 +213,9 @@ func checkDecision(t *testing.T, o *Observation) {
 	case Claim: // S6, S7
 		if c == nil || c.Leader != nil || o.Stopping && l.Epoch == 0 {
 			t.Fatalf("claims: leader %+v", c.Leader)
+		}
+		if c.Restore.Open() && c.Restore.Member != "n1" && l.Epoch == 0 && m.Bootstrap == BootstrapNone {
+			t.Fatalf("claims while %s is to restore the cluster", c.Restore.Member)
 		}
 	case WriteHistory:
 		if l.Epoch == 0 { // S10
@@ -201,7 +240,7 @@ func FuzzDecide(f *testing.F) {
 // TestDecideAnything is the fuzz target on random input, for every run.
 func TestDecideAnything(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	data := make([]byte, 128)
+	data := make([]byte, 256)
 	n := 20000
 	if testing.Short() {
 		n = 5000

@@ -59,12 +59,37 @@ type Memory struct {
 	// Retain are the slot names the leader publishes to be kept.
 	Retain []Retained
 
+	Restore RestoreMemory
+	Reinit  ReinitMemory
+
 	// WasPaused: the last turn saw pause.
 	WasPaused bool
 	// OpSeen is the serial of the last operation whose result was taken in.
 	OpSeen int64
 	// Primary: the server was read-write when it last answered.
 	Primary bool
+}
+
+// RestoreMemory is of the newest restore order, while this node carries it out.
+type RestoreMemory struct {
+	ID string
+	// Interrupted: this node ended the operation for a reason of its own; the
+	// order stands.
+	Interrupted bool
+	// Ended: the operation did, with an error or on Timeline.
+	Ended    bool
+	Error    string
+	Timeline wal.Timeline
+}
+
+// ReinitMemory is of the newest request to make this member anew.
+type ReinitMemory struct {
+	Seen       int64 // its serial
+	Wanted     bool  // and its copy is not made yet
+	Force      bool  // what runs is to be cancelled
+	FromLeader bool
+	// Held: an operator ended a copy; none is begun before the next request.
+	Held bool
 }
 
 // BootstrapStep is how far the making of a new cluster has come.

@@ -35,8 +35,19 @@ type Observation struct {
 
 	// Stopping is set once the agent was asked to end (SIGTERM).
 	Stopping bool
+	// Reinit is the newest request to make this member anew.
+	Reinit Reinit
 
 	Memory Memory
+}
+
+// Reinit is an operator's request to make this member's copy anew, or to stop
+// doing so (wire contract §5.7).
+type Reinit struct {
+	Serial     int64 // grows with each request; 0: none ever
+	Force      bool  // a running operation is cancelled first
+	FromLeader bool  // pg_basebackup from the leader, whatever methods are configured
+	Cancel     bool  // the request is to stop a copy that runs
 }
 
 // Identity is what a node says about itself that does not change.
@@ -74,6 +85,8 @@ type Settings struct {
 	NoFailover       bool
 	FailoverPriority int
 	ReplicateFrom    string
+	// CloneWithoutLeader: a replica creation method is marked no_leader.
+	CloneWithoutLeader bool
 	// LeashOff: pgha.leash is off; nothing is armed and S1 rests on the agent.
 	LeashOff bool
 	// Document is the dynamic configuration as JSON, for a /config that is missing.
@@ -119,9 +132,10 @@ const (
 type Postgres struct {
 	DataDir DataDir
 	Problem string // why the directory is unreadable, or what was interrupted
-	// HalfBootstrap: what was interrupted is the bootstrap of a new cluster.
-	HalfBootstrap bool
-	SystemID      string
+	// HalfBootstrap: what was interrupted is the bootstrap of a new cluster;
+	// Resumable: it can go on where it was interrupted.
+	HalfBootstrap, Resumable bool
+	SystemID                 string
 	// StandbySignal: a standby.signal or recovery.signal is in the directory.
 	StandbySignal bool
 	Control       Control
@@ -204,6 +218,7 @@ const (
 	OpBootstrap
 	OpPostBootstrap
 	OpClone
+	OpRestore
 	OpRewind
 	OpCrashRecovery
 	OpStartPrimary
@@ -228,8 +243,17 @@ type Operation struct {
 	Divergence Divergence
 	// Result of OpRewind: the directory is damaged and must be made anew.
 	Damaged bool
-	// Progress in bytes; Total 0: unknown.
+	// Progress in bytes; Total 0: unknown. Method is what makes it, for example
+	// "pgbackrest" or "basebackup".
 	Done, Total int64
+	Method      string
+	// MethodStarted is when Method began, Rate its bytes per second since then.
+	MethodStarted Instant
+	Rate          int64
+	// Cancelled: it was asked to end early.
+	Cancelled bool
+	// Result of OpRestore.
+	Timeline wal.Timeline
 }
 
 // Divergence is the outcome of comparing the local WAL with a leader's.

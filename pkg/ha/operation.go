@@ -1,5 +1,7 @@
 package ha
 
+import "time"
+
 // String is the task name, as Patroni shows it.
 func (k OpKind) String() string {
 	switch k {
@@ -11,6 +13,8 @@ func (k OpKind) String() string {
 		return "post_bootstrap"
 	case OpClone:
 		return "bootstrap from leader"
+	case OpRestore:
+		return "restoring from backup"
 	case OpRewind:
 		return "running pg_rewind"
 	case OpCrashRecovery:
@@ -35,16 +39,45 @@ func duringOperation(o *Observation) Decision {
 	k := o.Op.Kind
 	switch {
 	case o.Stopping && k != OpStop && k != OpPromote && k != OpPostBootstrap:
+		o.Memory.Restore.Interrupted = k == OpRestore
 		return o.cancel()
+	case k == OpClone && o.Memory.Reinit.Held, o.Memory.Reinit.Wanted && o.Memory.Reinit.Force && o.mayCancel():
+		return o.cancel()
+	case k == OpRestore:
+		return duringRestore(o)
 	case o.Memory.Bootstrap != BootstrapNone || o.Settings.Pause || k == OpStop:
-		return o.rest(OperationRuns, k.String())
+		return o.goesOn()
 	case !o.mayLead() && (k == OpPromote || k == OpStartPrimary): // A3, A4
 		return o.cancel()
 	case o.mayLead() && (k == OpStartPrimary || k == OpCrashRecovery) && o.startOverdue(): // A1, B2
 		return o.giveUpIfSomebodyCan(StartTimeout, o.cancel())
 	default:
-		return o.rest(OperationRuns, k.String())
+		return o.goesOn()
 	}
+}
+
+// ProgressPeriod is how often the progress of a long operation is published.
+const ProgressPeriod = 2 * time.Second
+
+// goesOn lets the operation run, and looks often enough to publish its progress.
+func (o *Observation) goesOn() Decision {
+	if o.Op.Method == "" {
+		return o.rest(OperationRuns, o.Op.Kind.String())
+	}
+	return o.wait(min(o.period(), ProgressPeriod), OperationRuns, o.Op.Kind.String())
+}
+
+// mayCancel tells whether an operator may cut the running operation short, to
+// have this member made anew.
+func (o *Observation) mayCancel() bool {
+	switch o.Op.Kind {
+	case OpRewind, OpCrashRecovery, OpStartStandby, OpCheckDivergence:
+		return true
+	case OpClone:
+		return true
+	case OpNone, OpBootstrap, OpPostBootstrap, OpRestore, OpStartPrimary, OpStop, OpPromote:
+	}
+	return false
 }
 
 // mayLead is holds without the demand that etcd was heard of this instant: an

@@ -75,6 +75,9 @@ func pausedLeader(o *Observation) Decision {
 }
 
 func pausedLeaderless(o *Observation) Decision {
+	if o.orderedElsewhere() {
+		return o.rest(PausedNoAction, ", there is no leader: "+o.DCS.Cluster.Restore.Member+" is to restore the cluster after the pause")
+	}
 	i := o.DCS.Cluster.Initialize
 	known := i == nil || i.SystemID == "" || !dcs.InitializeValid(i.SystemID) || i.SystemID == o.PG.SystemID
 	switch {

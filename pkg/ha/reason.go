@@ -70,8 +70,11 @@ const (
 	BootstrapWaits
 	BootstrapCleans
 	BootstrapGaveUp
+	BootstrapResumes
 	CloneRuns
+	CloneWithoutLeader
 	CloneRetryLater
+	CloneHeld
 	CloneWaits
 	DataDirBad
 	DataDirRelease
@@ -79,6 +82,12 @@ const (
 	NoSystemID
 	JoinAborted
 	ClaimsInitialize
+	RestoreRuns
+	RestoreAwaited
+	RestoreClaims
+	RestorePublishes
+	RestoreFails
+	ReinitStops
 	OperationRuns
 	OperationCancelled
 	PausedNoAction
@@ -156,6 +165,15 @@ var reasonTexts = [reasons]string{
 	BootstrapCleans:         "removing initialize key after failed attempt to bootstrap the cluster",
 	BootstrapGaveUp:         "failed to bootstrap the cluster: %d",
 	CloneRuns:               "bootstrap from %d in progress",
+	CloneWithoutLeader:      "bootstrap in progress, by a method that needs no leader",
+	CloneHeld:               "an operator cancelled the copy; run `pghactl reinit` for this member, or restart its agent, to make a new one",
+	BootstrapResumes:        "going on with the interrupted bootstrap of the cluster",
+	RestoreRuns:             "restoring the cluster from backup %d, as ordered",
+	RestoreAwaited:          "no action while %d is to restore the cluster; if it does not come back, take the order back: `pghactl restore --cancel`",
+	RestoreClaims:           "taking the leader key to carry out the restore order",
+	RestorePublishes:        "the cluster is restored; publishing it",
+	RestoreFails:            "ending the restore order: %d",
+	ReinitStops:             "stopping to make this member anew, as requested",
 	CloneRetryLater:         "the copy failed; trying again: %d",
 	CloneWaits:              "waiting for the leader (%d) to be running before copying it",
 	DataDirBad:              "the data directory cannot be used: %d",

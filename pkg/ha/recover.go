@@ -26,8 +26,11 @@ func recoverLeader(o *Observation) Decision {
 	if m.CrashedPrimary == 0 {
 		m.CrashedPrimary = o.Now
 	}
-	if m.FailedTries > 0 {
+	if m.FailedTries > 0 && o.order() == nil {
 		return o.then(o.release(), StartFailedRelease, o.Op.Error)
+	}
+	if left, due := o.retryDue(m.FailedStart); m.FailedTries > 0 && !due { // nobody else may lead
+		return o.wait(left, StartRetryLater, o.Op.Error)
 	}
 	if !o.wasPrimary() { // R7: comes up read-only, is promoted in a later turn
 		return o.begin(Start{}, StartReadOnly)
@@ -142,15 +145,15 @@ func rejoin(o *Observation, leader Upstream, ready bool) (d Decision, done bool)
 	m := &o.Memory
 	down := o.PG.Process == ProcessDown
 	if m.Rewind == RewindFailed {
-		if o.Settings.WipeOnRewindFailure || o.Settings.WipeOnDivergence {
+		if o.Settings.WipeOnRewindFailure || o.Settings.WipeOnDivergence || o.coveredByRestore() {
 			if !ready { // S9: the last copy is never wiped
 				return o.rest(SecondaryNoUpstream, leader.Member), down
 			}
-			return stopOr(o, Clone{From: leader, Wipe: true}, ReinitDiverged, leader.Member), true
+			return cloneDiverged(o, leader), true
 		}
 		return d, false
 	}
-	if !o.PG.CanRewind && !o.Settings.WipeOnDivergence || m.Rewind != RewindCheck && m.Rewind != RewindNeed {
+	if !o.PG.CanRewind && !o.Settings.WipeOnDivergence && !o.coveredByRestore() || m.Rewind != RewindCheck && m.Rewind != RewindNeed {
 		return d, false // 5.1: nothing could be done about a divergence
 	}
 	if !ready {
@@ -177,8 +180,22 @@ func rejoin(o *Observation, leader Upstream, ready bool) (d Decision, done bool)
 		}
 		return stopOr(o, Rewind{From: leader}, RewindRunning, leader.Member), true
 	default:
-		return stopOr(o, Clone{From: leader, Wipe: true}, ReinitDiverged, leader.Member), true
+		return cloneDiverged(o, leader), true
 	}
+}
+
+// cloneDiverged gives up a copy that went another way, for one of the leader's.
+func cloneDiverged(o *Observation, leader Upstream) Decision {
+	if r := o.order(); r != nil && o.PG.DataDir == DataDirPresent { // S9: the leader's copy may be gone soon
+		return o.rest(RestoreAwaited, r.Member)
+	}
+	if o.Memory.Reinit.Held {
+		return o.rest(CloneHeld)
+	}
+	if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpClone {
+		return o.wait(left, CloneRetryLater, o.Op.Error)
+	}
+	return stopOr(o, Clone{From: leader, Wipe: true}, ReinitDiverged, leader.Member)
 }
 
 // undecided: the last comparison ended without an answer less than a period ago.

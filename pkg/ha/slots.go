@@ -148,12 +148,13 @@ func (o *Observation) historyLines() (lines []dcs.HistoryLine, stale bool) {
 	if tl == 1 {
 		return []dcs.HistoryLine{}, old != nil && len(old.Lines) > 0
 	}
-	if old != nil {
-		if n := len(old.Lines); n > 0 && old.Lines[n-1].Timeline == tl-1 && old.Lines[n-1].NewLeader != "" {
-			return nil, false
+	local := o.PG.HistoryLocal
+	if old != nil && len(old.Lines) > 0 {
+		last := old.Lines[len(old.Lines)-1]
+		if last.NewLeader != "" && (last.Timeline == tl-1 || len(local) > 0 && last.Timeline == local[len(local)-1].Timeline && last.LSN == local[len(local)-1].LSN) {
+			return nil, false // the second: a recovery to a point in time may leave out numbers
 		}
 	}
-	local := o.PG.HistoryLocal
 	if len(local) == 0 {
 		return nil, false
 	}

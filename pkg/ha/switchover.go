@@ -69,7 +69,7 @@ type failoverQuery struct {
 // failoverPossible is ha-behaviour 2.5 for asynchronous clusters: could some
 // other member take over? It returns the members that must be asked first.
 func (o *Observation) failoverPossible(q failoverQuery) (can bool, ask []dcs.Member) {
-	if o.DCS.Cluster == nil {
+	if o.DCS.Cluster == nil || o.order() != nil { // nobody races while an order is open
 		return false, nil
 	}
 	fresh := o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= answersFresh

@@ -46,6 +46,7 @@ type View struct {
 	PostmasterStartTime string
 	PendingRestart      map[string]PendingRestart
 	Operation           Operation
+	Progress            *dcs.Progress // of a copy or restore that runs, as published
 
 	Tags                 dcs.Tags // as published
 	NoLoadBalance        bool

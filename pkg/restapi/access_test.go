@@ -16,6 +16,8 @@ var unsafeRequests = [][2]string{
 	{"PATCH", "/config"}, {"PUT", "/config"}, {"POST", "/reload"}, {"POST", "/restart"}, {"POST", "/reinitialize"},
 	{"POST", "/failover"}, {"POST", "/switchover"}, {"POST", "/failsafe"}, {"POST", "/sigterm"}, {"POST", "/citus"},
 	{"POST", "/mpp"}, {"DELETE", "/restart"}, {"DELETE", "/switchover"},
+	{"DELETE", "/reinitialize"}, {"POST", "/backup"}, {"DELETE", "/backup"}, {"POST", "/backup_check"},
+	{"POST", "/restore"}, {"DELETE", "/restore"},
 }
 
 func withAuth() Settings {
@@ -45,8 +47,8 @@ func TestBasicAuth(t *testing.T) {
 			}
 		}
 	}
-	if a.count() != 0 {
-		t.Fatalf("changed %v, %d reloads", a.writes, a.reloads)
+	if a.count() != 0 || len(a.asked) != 0 {
+		t.Fatalf("changed %v, %d reloads, asked %v", a.writes, a.reloads, a.asked)
 	}
 	s := newServer(t, a, withAuth())
 	got := ask(s.Handler(), "POST", "/reload", "", func(r *http.Request) { r.SetBasicAuth("admin", "s3cret") })
@@ -253,7 +255,9 @@ func FuzzRouter(f *testing.F) {
 	f.Add("HEAD", "//primary/../config", "{", "Basic")
 	f.Add("OPTIONS", "*", "", "")
 	f.Add("POST", "/switchover", `{"leader":"pg-db-02","candidate":null,"scheduled_at":"2100-01-01"}`, "x")
-	allowed := map[int]bool{200: true, 400: true, 401: true, 403: true, 404: true, 411: true, 412: true, 413: true, 422: true, 429: true, 501: true, 502: true, 503: true}
+	f.Add("POST", "/restore", `{"type":"time","value":"2026-01-01 00:00:00+00"}`, "x")
+	f.Add("DELETE", "/reinitialize", "", "Basic YWRtaW46cw==")
+	allowed := map[int]bool{200: true, 202: true, 400: true, 401: true, 403: true, 404: true, 411: true, 412: true, 413: true, 422: true, 429: true, 501: true, 502: true, 503: true}
 	f.Fuzz(func(t *testing.T, method, target, body, auth string) {
 		req, err := http.NewRequest(method, target, nil)
 		if err != nil {
@@ -270,7 +274,7 @@ func FuzzRouter(f *testing.F) {
 		if !allowed[got.Code] {
 			t.Errorf("%s %q: status %d", method, target, got.Code)
 		}
-		if _, pass, ok := basicAuth(auth); (!ok || pass != "s3cret") && (a.count() != 0 || a.View() != before) {
+		if _, pass, ok := basicAuth(auth); (!ok || pass != "s3cret") && (a.count() != 0 || len(a.asked) != 0 || a.View() != before) {
 			t.Errorf("%s %q changed %v without the password", method, target, a.writes)
 		}
 	})

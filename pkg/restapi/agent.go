@@ -11,6 +11,7 @@ import (
 // Agent is what the server needs of the process around it. All methods may be
 // called from several goroutines.
 type Agent interface {
+	Backups
 	// View is the newest published state; never nil. A View is immutable, so
 	// the same pointer means the same content.
 	View() *ha.View

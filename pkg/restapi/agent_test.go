@@ -38,6 +38,7 @@ type fakeAgent struct {
 	putErr  error
 	writes  []string
 	reloads int
+	fakeBackups
 	// onFailover runs after a failover request was written.
 	onFailover func(*fakeAgent)
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
@@ -101,6 +103,16 @@ func escapeHTML(s string) string {
 // none (wire contract §5.7): 411 without Content-Length, 413 when too large, 400
 // otherwise.
 func body(w http.ResponseWriter, req *http.Request) (raw []byte, fields pyjson.Object, ok bool) {
+	raw, fields, ok = object(w, req)
+	if ok && len(fields) == 0 {
+		errorPage(w, http.StatusBadRequest, "")
+		return nil, nil, false
+	}
+	return raw, fields, ok
+}
+
+// object is body without the rule that the object must not be empty.
+func object(w http.ResponseWriter, req *http.Request) (raw []byte, fields pyjson.Object, ok bool) {
 	if req.ContentLength < 0 || req.Header.Get("Content-Length") == "" {
 		errorPage(w, http.StatusLengthRequired, "")
 		return nil, nil, false
@@ -116,12 +128,47 @@ func body(w http.ResponseWriter, req *http.Request) (raw []byte, fields pyjson.O
 		return nil, nil, false
 	}
 	value, err := pyjson.Decode(raw)
-	object, isObject := value.(pyjson.Object)
-	if err != nil || !isObject || len(object) == 0 {
+	fields, isObject := value.(pyjson.Object)
+	if err != nil || !isObject {
 		errorPage(w, http.StatusBadRequest, "")
 		return nil, nil, false
 	}
-	return raw, object, true
+	return raw, fields, true
+}
+
+// mayTake lets a request take longer than others may.
+func (s *Server) mayTake(w http.ResponseWriter, limit time.Duration) {
+	end := time.Now().Add(limit + writeTimeout)
+	control := http.NewResponseController(w)
+	if err := errors.Join(control.SetReadDeadline(end), control.SetWriteDeadline(end)); err != nil {
+		s.log.Debug("lengthen the deadline of a request", "error", err)
+	}
+}
+
+// strictBody reads a JSON object into a struct; a field it does not have, or
+// one of another type, is answered with one line. With optional, no body at all
+// leaves the struct as it is. It answers itself when it returns false.
+func (s *Server) strictBody(w http.ResponseWriter, req *http.Request, into any, optional bool) bool {
+	if optional && req.ContentLength == 0 {
+		return true
+	}
+	raw, fields, ok := object(w, req)
+	if !ok {
+		return false
+	}
+	if len(fields) == 0 {
+		if !optional {
+			errorPage(w, http.StatusBadRequest, "")
+		}
+		return optional
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		s.text(w, http.StatusBadRequest, oneLine(strings.TrimPrefix(err.Error(), "json: ")))
+		return false
+	}
+	return true
 }
 
 // compact is the stored form of a document: no spaces, order kept.

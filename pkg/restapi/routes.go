@@ -35,7 +35,10 @@ func (s *Server) routes() http.Handler {
 	r.Delete("/switchover", s.unsafe(s.deleteSwitchover))
 	r.Delete("/restart", s.unsafe(s.deleteRestart))
 	r.Post("/failsafe", s.unsafe(s.postFailsafe))
-	for _, path := range []string{"/restart", "/reinitialize", "/sigterm", "/citus", "/mpp"} {
+	r.Post("/reinitialize", s.unsafe(s.reinitialize))
+	r.Delete("/reinitialize", s.unsafe(s.cancelReinitialize))
+	s.backupRoutes(r)
+	for _, path := range []string{"/restart", "/sigterm", "/citus", "/mpp"} {
 		r.Post(path, s.unsafe(s.notYet))
 	}
 	r.NotFound(s.fallback)

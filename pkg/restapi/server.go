@@ -75,8 +75,10 @@ func New(o Options) (*Server, error) {
 	if err := s.apply(o.Settings); err != nil {
 		return nil, err
 	}
-	if err := o.Registry.Register(newCollector(s)); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
+	for _, c := range []prometheus.Collector{newCollector(s), newBackupCollector(s.agent)} {
+		if err := o.Registry.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
 	}
 	s.handler = s.routes()
 	s.http = &http.Server{

@@ -162,6 +162,12 @@ func (s status) cluster(o *pyjson.Object) {
 		o.Set("pending_restart_reason", pendingReason(v.PendingRestart))
 	}
 	o.Set("patroni", pyjson.Object{field("version", v.Version), field("scope", v.Scope), field("name", v.Name)})
+	if p := v.Progress; p != nil { // a member of ours, only while a long operation runs
+		o.Set("pgha", pyjson.Object{
+			field("operation", p.Operation), field("method", p.Method), field("done", p.Done), field("total", p.Total),
+			field("rate", p.Rate), field("started", p.Started.UTC().Format(time.RFC3339)),
+		})
+	}
 }
 
 // xlog is the object peers elect by. Received is the first position that is not

@@ -2,7 +2,6 @@ package restapi
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -298,12 +297,7 @@ func failoverWait(loopWait time.Duration) time.Duration {
 // reportFailover waits for the outcome and answers (rows 16-19).
 func (s *Server) reportFailover(w http.ResponseWriter, req *http.Request, act action, candidate string, env failoverEnv) {
 	limit := failoverWait(env.loopWait)
-	// The wait is longer than other requests may take.
-	end := time.Now().Add(limit + writeTimeout)
-	control := http.NewResponseController(w)
-	if err := errors.Join(control.SetReadDeadline(end), control.SetWriteDeadline(end)); err != nil {
-		s.log.Debug("lengthen the deadline of a request", "error", err)
-	}
+	s.mayTake(w, limit)
 	ctx, cancel := context.WithTimeout(req.Context(), limit)
 	defer cancel()
 

@@ -53,10 +53,12 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyHistory, Value: (&dcs.History{Lines: a.Lines}).Encode(), Epoch: o.Memory.Lease.Epoch})
 	case ha.CleanFailover:
 		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyFailover, Value: []byte("{}"), Epoch: o.Memory.Lease.Epoch, Revision: &a.Revision})
+	case ha.WriteRestore:
+		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyRestore, Value: a.Order.Encode(), Revision: &a.Order.ModRevision})
 	case ha.CancelOperation:
 		l.Ops.Cancel()
 	case ha.Exit: // Step returns it, and whoever runs the loop says why
-	case ha.Bootstrap, ha.PostBootstrap, ha.Clone, ha.Rewind, ha.CrashRecovery, ha.Start, ha.Stop, ha.Promote, ha.CheckDivergence:
+	case ha.Bootstrap, ha.PostBootstrap, ha.Clone, ha.Restore, ha.Rewind, ha.CrashRecovery, ha.Start, ha.Stop, ha.Promote, ha.CheckDivergence:
 		l.Ops.Begin(a)
 	}
 	return l.outcome(out, err)

@@ -69,8 +69,10 @@ type Options struct {
 	// /config document before the next decision.
 	Settings  func() ha.Settings
 	Configure func(ctx context.Context, document []byte)
-	Now       func() ha.Instant
-	Wall      func() time.Time
+	// Reinit returns the newest request to make this member anew; optional.
+	Reinit func() ha.Reinit
+	Now    func() ha.Instant
+	Wall   func() time.Time
 	// Publish receives the view after each decision.
 	Publish func(*ha.View)
 	Log     *slog.Logger
@@ -177,6 +179,9 @@ const snapshotTimeout = 300 * time.Millisecond
 
 func (l *Loop) observe(ctx context.Context) ha.Observation {
 	o := ha.Observation{Me: l.Me, Stopping: l.stopping, Memory: l.memory, Last: l.last, Peers: l.peers}
+	if l.Options.Reinit != nil {
+		o.Reinit = l.Options.Reinit()
+	}
 	o.DCS = l.look(ctx)
 	o.Settings = l.Settings()
 	o.Op = l.Ops.Poll() // before the facts: an operation seen as ended is in them

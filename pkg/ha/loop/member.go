@@ -24,17 +24,23 @@ func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
 	if !o.DCS.Fresh {
 		return
 	}
-	o.Op, o.Now = l.Ops.Poll(), l.Now()
+	o.Op, o.Now, o.Wall = l.Ops.Poll(), l.Now(), l.Wall()
 	if o.Op.Running && o.Op.Kind == ha.OpPromote {
 		return // clients wait for its end, which must not wait for a write to etcd
 	}
 	mem := ha.MemberDocument(o)
 	still := mem
 	still.XLogLocation, still.ReceiveLSN, still.ReplayLSN = 0, 0, 0
+	if still.Progress != nil { // how far it is counts as a position
+		still.Progress = &dcs.Progress{Operation: mem.Progress.Operation, Method: mem.Progress.Method}
+	}
 	document := still.Encode()
 	period := min(o.Settings.LoopWait, o.Settings.TTL/3)
 	moved := mem.XLogLocation != l.member.positions.XLogLocation || mem.ReceiveLSN != l.member.positions.ReceiveLSN || mem.ReplayLSN != l.member.positions.ReplayLSN
 	half := o.Now.Sub(l.member.at) >= period/2
+	if p, before := mem.Progress, l.member.positions.Progress; p != nil && (before == nil || *p != *before) {
+		moved, half = true, o.Now.Sub(l.member.at) >= ha.ProgressPeriod
+	}
 	if leased := l.DCS.MemberLeased(l.Me.Name); !leased || !bytes.Equal(document, l.member.document) || moved && half {
 		if l.stopping { // the last words of an agent must not hold up its end
 			var cancel context.CancelFunc

@@ -181,19 +181,19 @@ func (p *fakePeers) Ask(context.Context, []dcs.Member, []dcs.Member) map[string]
 // fakeWorker waits until it is told how to end.
 type fakeWorker struct {
 	end      chan error
-	progress func(done, total int64)
+	progress func(method string, done, total int64)
 	actions  []ha.Action
 }
 
 var errWorker = errors.New("it did not work")
 
-func (w *fakeWorker) Do(ctx context.Context, a ha.Action, progress func(done, total int64)) (ha.Operation, error) {
+func (w *fakeWorker) Do(ctx context.Context, a ha.Action, progress func(method string, done, total int64)) (ha.Operation, error) {
 	w.actions = append(w.actions, a)
 	w.progress = progress
-	progress(1, 2)
+	progress("basebackup", 1, 2)
 	select {
 	case err := <-w.end:
-		return ha.Operation{ShutdownLSN: 77, Divergence: ha.DivergenceFound, Damaged: true}, err
+		return ha.Operation{ShutdownLSN: 77, Timeline: 4, Divergence: ha.DivergenceFound, Damaged: true}, err
 	case <-ctx.Done():
 		return ha.Operation{}, ctx.Err()
 	}

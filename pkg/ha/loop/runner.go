@@ -8,9 +8,10 @@ import (
 )
 
 // Worker does long actions for a Runner. Do may take minutes; it ends early
-// when ctx does. progress may be called from Do as often as it likes.
+// when ctx does. progress may be called from Do as often as it likes: with what makes
+// the progress ("pgbackrest", "basebackup"), and with bytes (total 0: unknown).
 type Worker interface {
-	Do(ctx context.Context, a ha.Action, progress func(done, total int64)) (ha.Operation, error)
+	Do(ctx context.Context, a ha.Action, progress func(method string, done, total int64)) (ha.Operation, error)
 }
 
 // Runner is the Operator of a real node: one goroutine for the operation that
@@ -22,6 +23,7 @@ type Runner struct {
 
 	mu     sync.Mutex
 	op     ha.Operation
+	first  int64 // bytes done when the present method was first heard of
 	cancel context.CancelFunc
 	group  sync.WaitGroup
 }
@@ -50,10 +52,17 @@ func (r *Runner) Begin(a ha.Action) {
 	}()
 }
 
-func (r *Runner) progress(done, total int64) {
+func (r *Runner) progress(method string, done, total int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.now()
+	if method != r.op.Method || r.op.MethodStarted == 0 || done < r.first {
+		r.op.Method, r.op.MethodStarted, r.op.Rate, r.first = method, now, 0, done
+	}
 	r.op.Done, r.op.Total = done, total
+	if took := now.Sub(r.op.MethodStarted); took > 0 {
+		r.op.Rate = int64(float64(done-r.first) / took.Seconds())
+	}
 }
 
 func (r *Runner) end(res ha.Operation, err error) {
@@ -61,6 +70,7 @@ func (r *Runner) end(res ha.Operation, err error) {
 	defer r.mu.Unlock()
 	r.op.Running, r.op.Ended = false, r.now()
 	r.op.ShutdownLSN, r.op.Divergence, r.op.Damaged = res.ShutdownLSN, res.Divergence, res.Damaged
+	r.op.Timeline = res.Timeline
 	if err != nil {
 		r.op.Error = err.Error()
 	}
@@ -82,6 +92,7 @@ func (r *Runner) Cancel() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.cancel != nil {
+		r.op.Cancelled = r.op.Cancelled || r.op.Running
 		r.cancel()
 	}
 }

@@ -53,3 +53,38 @@ func TestRunner(t *testing.T) {
 		}
 	})
 }
+
+func TestRunnerProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		w := &fakeWorker{end: make(chan error)}
+		r := NewRunner(w, func() ha.Instant { return ha.Instant(time.Since(begun) + 1) })
+		defer r.Close()
+		r.Begin(ha.Clone{})
+		synctest.Wait()
+		w.progress("pgbackrest", 1000, 9000) // an interrupted restore goes on: these are no work of this one
+		time.Sleep(2 * time.Second)
+		w.progress("pgbackrest", 5000, 9000)
+		if op := r.Poll(); op.Method != "pgbackrest" || op.Done != 5000 || op.Total != 9000 || op.Rate != 2000 {
+			t.Errorf("after two seconds %+v", op)
+		}
+		w.progress("basebackup", 0, 8000) // the next rung
+		time.Sleep(time.Second)
+		w.progress("basebackup", 500, 8000)
+		if op := r.Poll(); op.Method != "basebackup" || op.Done != 500 || op.Rate != 500 || op.MethodStarted.Sub(op.Started) != 2*time.Second {
+			t.Errorf("after the first method failed %+v", op)
+		}
+		r.Cancel()
+		<-r.Done()
+		if op := r.Poll(); !op.Cancelled || op.Error == "" {
+			t.Errorf("cancelled %+v", op)
+		}
+		r.Cancel() // after the end: nothing
+		r.Begin(ha.Restore{})
+		w.end <- nil
+		<-r.Done()
+		if op := r.Poll(); op.Cancelled || op.Method != "basebackup" || op.Timeline != 4 {
+			t.Errorf("the next one %+v", op)
+		}
+	})
+}
