@@ -32,7 +32,6 @@ const etcdLimit = 5 * time.Second
 func (b *backups) attempt(ctx context.Context, step ha.BackupStep) time.Duration {
 	a := &attempt{step: step, started: b.wall().Truncate(time.Second), leader: b.view().Cluster.LeaderName()}
 	a.meter = newMeter(step.Kind+" backup", "backup", b.log, b.wall)
-	heard := b.now()
 	switch err := b.lock(ctx, a, etcdLimit); {
 	case errors.Is(err, dcs.ErrConflict):
 		b.dropOrphan(ctx)
@@ -44,6 +43,16 @@ func (b *backups) attempt(ctx context.Context, step ha.BackupStep) time.Duration
 	defer b.unlock(ctx)
 	if wait, ok := b.confirmed(ctx, step); !ok {
 		return wait
+	}
+	if l := b.repo.last(); l.err != nil && !l.known() {
+		// pgbackrest would take minutes to find the same.
+		return b.settle(ctx, a, postgres.BackupSet{}, l.err)
+	}
+	// The look at the repository may have taken longer than the lock is good for.
+	heard := b.now()
+	if err := b.lock(ctx, a, etcdLimit); err != nil {
+		b.log.Debug("keep the backup lock: " + err.Error())
+		return brokenWait
 	}
 	set, err := b.supervise(ctx, a, heard)
 	return b.settle(ctx, a, set, err)

@@ -90,7 +90,10 @@ func (d *desk) RequestBackup(ctx context.Context, kind, by string) *restapi.Refu
 		return no
 	}
 	if l := d.repo.last(); l.err != nil && !l.known() {
-		return refusal(http.StatusServiceUnavailable, "the repository cannot be read: "+l.err.Error())
+		// It may have been mended since.
+		if _, no := d.readRepository(ctx); no != nil {
+			return no
+		}
 	}
 	ctx, cancel := d.etcdTime(ctx)
 	defer cancel()

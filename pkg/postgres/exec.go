@@ -74,7 +74,8 @@ func (s *Server) run(ctx context.Context, c command) (string, error) {
 		c.env = s.toolEnv()
 	}
 	cmd := exec.CommandContext(ctx, c.path, c.args...)
-	cmd.Env = c.env
+	mark := s.markOf()
+	cmd.Env = append(c.env[:len(c.env):len(c.env)], mark)
 	cmd.Dir = c.dir
 	if cmd.Dir == "" {
 		cmd.Dir = "/"
@@ -90,9 +91,11 @@ func (s *Server) run(ctx context.Context, c command) (string, error) {
 	}
 	err := cmd.Run()
 	stderr.flush()
-	if cmd.Process != nil && ctx.Err() != nil {
-		// Whatever ignored SIGINT must not go on writing to the directory.
+	if cmd.Process != nil && err != nil {
+		// Whatever ignored SIGINT, or lost its parent, must not go on writing to the
+		// directory.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		err = errors.Join(err, s.endRun(mark))
 	}
 	if err == nil {
 		return stdout.String(), nil

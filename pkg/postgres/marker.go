@@ -76,6 +76,9 @@ func (s *Server) markerPath() string { return s.sidePath(markerName) }
 // Begin marks the data directory as being worked on. inside also puts the
 // marker into the directory, for tools that do not need it empty.
 func (s *Server) Begin(kind Kind, inside bool) error {
+	if err := s.endLeftovers(); err != nil {
+		return fmt.Errorf("mark data directory: %w", err)
+	}
 	body, err := json.Marshal(marker{What: kind, Started: time.Now().UTC()})
 	if err != nil {
 		return fmt.Errorf("write in-progress marker: %w", err)

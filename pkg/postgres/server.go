@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgha/pgha/pkg/config"
@@ -46,6 +47,8 @@ type Server struct {
 	home        string
 	logPath     string
 	stateDir    string
+	life        string       // marks our tools; see leftover.go
+	runs        atomic.Int64 // of tools so far
 
 	monitor *link // status row
 	rest    *link // WAL position for REST
@@ -126,7 +129,7 @@ func New(o Options) (*Server, error) {
 	o.Config.DataDir = filepath.Clean(o.Config.DataDir)
 	s := &Server{
 		name: o.Name, scope: o.Scope, proc: o.Process, log: log, home: home,
-		logPath: o.LogPath, stateDir: o.StateDir, cfg: withDefaults(o.Config, home),
+		logPath: o.LogPath, stateDir: o.StateDir, cfg: withDefaults(o.Config, home), life: newLife(),
 	}
 	s.monitor = newLink(s.monitorConn)
 	s.rest = newLink(s.restConn)
