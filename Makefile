@@ -11,7 +11,7 @@ BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)
 FUZZTIME ?= 10s
 SIMTIME ?= 60s
 
-.PHONY: all build demo test vet unit e2e systemd lint fuzz sim cross clean
+.PHONY: all build demo test vet unit e2e backup systemd lint fuzz sim cross clean
 
 all: build
 
@@ -19,11 +19,12 @@ build:
 	@echo "building the programs into bin/ (the first time takes some minutes)"
 	@$(PROGRESS) building env $(BUILD) -o bin/ ./cmd/...
 
-# A cluster of three nodes on this machine, shown act by act.
+# A cluster of three nodes on this machine, shown act by act; the last act is
+# about backups.
 demo:
-	@scripts/deps.sh
+	@scripts/deps.sh backup
 	@$(MAKE) --no-print-directory build
-	bin/pghactl demo --tour
+	bin/pghactl demo --tour --backup
 
 # Everything; installs what is missing.
 test:
@@ -35,11 +36,17 @@ vet:
 	$(PROGRESS) vetting $(GO) vet -tags e2e ./test/...
 
 unit:
-	$(PROGRESS) testing $(GO) test -race -timeout 20m ./...
+	$(PROGRESS) testing $(GO) test -race -parallel 4 -timeout 20m ./...
 
 # Real clusters; as root in network namespaces, otherwise on loopback.
 e2e: build
 	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/e2e
+
+# The long rows about backups: kill -9 at many points of backups and restores.
+backup:
+	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory build
+	$(PROGRESS) testing env PGHA_BACKUP_LONG=1 $(GO) test -tags e2e -count=1 -timeout 90m -v -run Backup ./test/e2e
 
 # The units on a real systemd, in a container; as root, makes itself a Debian once.
 systemd: build

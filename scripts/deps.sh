@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian: PostgreSQL's server (without letting the
-# package create a cluster on port 5432; one that exists is left alone), Go, and
-# with the argument "test" what the tests need beyond that. Says nothing when
-# nothing is missing.
+# package create a cluster on port 5432; one that exists is left alone), Go, with
+# the argument "backup" pgBackRest, and with "test" whatever the tests need beyond
+# that. Says nothing when nothing is missing.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -120,6 +120,12 @@ install_go() {
 server_there || install_server
 "$here/find-go.sh" >/dev/null || install_go
 
+# The package holds a program and its configuration: it starts nothing.
+if [ "$what" != run ] && ! command -v pgbackrest >/dev/null; then
+	need_apt pgBackRest
+	install pgbackrest
+fi
+
 if [ "$what" = test ]; then
 	missing=()
 	command -v ip >/dev/null || missing+=(iproute2)
@@ -131,4 +137,6 @@ if [ "$what" = test ]; then
 		need_apt "${missing[*]}"
 		install "${missing[@]}"
 	fi
+	# The S3 server of the tests.
+	"$here/tool.sh" versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0 >/dev/null
 fi

@@ -9,29 +9,62 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// writeConfig writes the node's patroni.yml: the tutorial's shape with its
-// backup tool left out.
-func (l *Lab) writeConfig(n *Node) error {
-	doc, err := yaml.Marshal(l.configOf(n))
+// WriteConfig writes the node's patroni.yml: the tutorial's shape with its backup
+// tool left out, then Options.Backup, Options.Config and more over it, later over
+// earlier. A key whose value is nil is taken out. A running agent does not notice
+// before its next reload (Signal with SIGHUP) or start.
+func (l *Lab) WriteConfig(n *Node, more ...map[string]any) error {
+	config := l.configOf(n)
+	for _, layer := range append([]map[string]any{l.backupConfig(n), l.opts.Config}, more...) {
+		merge(config, layer)
+	}
+	doc, err := yaml.Marshal(config)
 	if err != nil {
 		return fmt.Errorf("render configuration of %s: %w", n.Name, err)
 	}
 	if err := os.WriteFile(n.Config, doc, 0o600); err != nil {
 		return fmt.Errorf("write configuration of %s: %w", n.Name, err)
 	}
-	if l.account.change {
-		if err := os.Chown(n.Config, l.account.uid, l.account.gid); err != nil {
-			return fmt.Errorf("give configuration to %s: %w", l.opts.User, err)
-		}
+	return l.give(n.Config)
+}
+
+// give makes the servers' account the owner of a file.
+func (l *Lab) give(path string) error {
+	if !l.account.change {
+		return nil
+	}
+	if err := os.Chown(path, l.account.uid, l.account.gid); err != nil {
+		return fmt.Errorf("give %s to %s: %w", path, l.opts.User, err)
 	}
 	return nil
+}
+
+// merge lays over on top of base: maps are merged, nil takes a key out, anything
+// else replaces what is there.
+func merge(base, over map[string]any) {
+	for key, value := range over {
+		below, isMap := base[key].(map[string]any)
+		above, both := value.(map[string]any)
+		switch {
+		case value == nil:
+			delete(base, key)
+		case isMap && both:
+			merge(below, above)
+		case both:
+			fresh := map[string]any{}
+			merge(fresh, above) // a copy: later layers must not write into the caller's
+			base[key] = fresh
+		default:
+			base[key] = value
+		}
+	}
 }
 
 func (l *Lab) configOf(n *Node) map[string]any {
 	superuser := map[string]any{"username": "postgres", "password": l.password}
 	replication := map[string]any{"username": "replicator", "password": l.password}
 	return map[string]any{
-		"scope":     Scope,
+		"scope":     l.opts.Scope,
 		"namespace": "/opt/pgsql/patroni/",
 		"name":      n.Name,
 		"restapi":   map[string]any{"listen": n.REST, "connect_address": n.REST},

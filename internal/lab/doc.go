@@ -10,6 +10,9 @@
 // addresses of the tutorial (192.0.2.0/24) and can be cut off from each other;
 // otherwise they share the loopback interface on different ports.
 //
+// With Options.Backup the nodes share a pgBackRest repository, which can be hidden,
+// stopped or given a wrong key; Watch records which of the tools ran when.
+//
 // The workloads (Writer, Prober) record when each write was invoked and
 // acknowledged; the checkers in history.go are pure functions over such
 // records.

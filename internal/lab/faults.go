@@ -16,12 +16,15 @@ import (
 // Target is a process (or all of them) on a node.
 type Target string
 
-// What a fault can hit.
+// What a fault can hit. The last two are pgBackRest at its work, not the processes
+// that archive or fetch WAL.
 const (
 	Agent      Target = "agent"
 	Leash      Target = "leash"
 	Postmaster Target = "postmaster"
 	Everything Target = "everything"
+	BackupRun  Target = "pgbackrest backup"
+	RestoreRun Target = "pgbackrest restore"
 )
 
 // ErrNoNamespaces is returned by network faults in a Loopback lab.
@@ -37,6 +40,12 @@ func (l *Lab) Pid(n *Node, target Target) (int, error) {
 			return pid, nil
 		}
 		return 0, fmt.Errorf("find agent of %s: %w", n.Name, errNotRunning)
+	}
+	if target == BackupRun || target == RestoreRun {
+		if pids := l.toolPids(n, target); len(pids) > 0 {
+			return pids[0], nil
+		}
+		return 0, fmt.Errorf("find %s on %s: %w", target, n.Name, errNotRunning)
 	}
 	want := map[Target]string{Leash: "pgha-leash", Postmaster: "postgres"}[target]
 	server, _ := postmasterPid(n.DataDir)
@@ -78,6 +87,9 @@ func (l *Lab) Signal(n *Node, target Target, sig syscall.Signal) error {
 		}
 		return nil
 	}
+	if target == BackupRun || target == RestoreRun {
+		return l.signalTool(n, target, sig)
+	}
 	pid, err := l.Pid(n, target)
 	if err != nil {
 		return err
@@ -109,12 +121,18 @@ func (l *Lab) PowerOff(n *Node) error {
 
 // PowerOn undoes PowerOff: network back, agent started as at boot.
 func (l *Lab) PowerOn(n *Node) error {
-	if l.wires != nil {
-		if err := l.wires.plug(n.Name); err != nil {
-			return err
-		}
+	if err := l.PlugIn(n); err != nil {
+		return err
 	}
 	return l.StartAgent(n)
+}
+
+// PlugIn gives a node that was powered off its network back, and no more.
+func (l *Lab) PlugIn(n *Node) error {
+	if l.wires == nil {
+		return nil
+	}
+	return l.wires.plug(n.Name)
 }
 
 // StopAgent sends SIGTERM to the agent and waits until it has ended; the agent
@@ -172,6 +190,7 @@ func (l *Lab) AgentLog(n *Node, from int64) (text string, end int64) {
 func (l *Lab) AsServer(ctx context.Context, n *Node, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = n.Dir
+	cmd.Env = l.environ()
 	if l.account.change {
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Credential: &syscall.Credential{Uid: uint32(l.account.uid), Gid: uint32(l.account.gid)},

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Scope is the cluster name of every lab.
+// Scope is the cluster name of a lab that is not given another.
 const Scope = "pg-ha-cluster"
 
 // Lab is a cluster of real processes. Its methods may be called from one
@@ -30,6 +30,7 @@ type Lab struct {
 	password string // of the superuser and the replication user
 	wires    *wires // nil on loopback
 	etcd     []*member
+	s3       *s3Server // nil without a repository in S3
 	rest     *http.Client
 }
 
@@ -42,6 +43,7 @@ type Node struct {
 	Config   string // path of its patroni.yml
 	DataDir  string
 	AgentLog string
+	Env      []string // more of the agent's environment
 
 	host *host
 }
@@ -70,11 +72,14 @@ func (l *Lab) prepare() error {
 	if l.account, err = lookupAccount(l.opts.User); err != nil {
 		return err
 	}
-	secret := make([]byte, 8)
-	if _, err := rand.Read(secret); err != nil {
-		return err
+	l.password = l.opts.Password
+	if l.password == "" {
+		secret := make([]byte, 8)
+		if _, err := rand.Read(secret); err != nil {
+			return err
+		}
+		l.password = hex.EncodeToString(secret)
 	}
-	l.password = hex.EncodeToString(secret)
 	if err := l.makeDirs(); err != nil {
 		return err
 	}
@@ -103,8 +108,11 @@ func (l *Lab) prepare() error {
 			return err
 		}
 	}
+	if err := l.prepareRepository(); err != nil {
+		return err
+	}
 	for _, n := range l.Nodes {
-		if err := l.writeConfig(n); err != nil {
+		if err := l.WriteConfig(n); err != nil {
 			return err
 		}
 	}
@@ -128,10 +136,16 @@ func (l *Lab) makeDirs() error {
 	if err := os.Mkdir(l.bin, 0o755); err != nil {
 		return fmt.Errorf("make program directory: %w", err)
 	}
-	for _, name := range []string{"pgha-agent", "pgha-leash", "pgha-etcd"} {
+	for _, name := range programs {
 		if err := copyProgram(filepath.Join(l.opts.BinDir, name), filepath.Join(l.bin, name)); err != nil {
 			return fmt.Errorf("copy %s: %w", name, err)
 		}
+	}
+	if l.opts.Backup == BackupS3 {
+		if err := copyProgram(l.opts.S3Program, filepath.Join(l.bin, s3ProgramName)); err != nil {
+			return fmt.Errorf("copy %s: %w", s3ProgramName, err)
+		}
+		l.opts.S3Program = filepath.Join(l.bin, s3ProgramName)
 	}
 	return nil
 }
@@ -186,6 +200,9 @@ func (l *Lab) plan() {
 			peer:   join(h.addr, l.port(2380, 100+10*i+1)),
 		})
 	}
+	if l.opts.Backup == BackupS3 {
+		l.planS3()
+	}
 }
 
 // checkPorts makes sure that nobody else has the ports of a loopback lab:
@@ -200,6 +217,9 @@ func (l *Lab) checkPorts() error {
 	}
 	for _, m := range l.etcd {
 		addrs = append(addrs, m.client, m.peer)
+	}
+	if l.s3 != nil {
+		addrs = append(addrs, l.s3.listen())
 	}
 	for _, addr := range addrs {
 		ln, err := net.Listen("tcp", addr)
@@ -238,12 +258,19 @@ func (l *Lab) hosts() []*host {
 	for _, n := range l.Nodes {
 		out = append(out, n.host)
 	}
+	if l.s3 != nil {
+		out = append(out, l.s3.host)
+	}
 	return out
 }
 
-// Start starts etcd and, when it answers, all agents.
+// Start starts etcd and the S3 server, if there is one, and when they answer all
+// agents.
 func (l *Lab) Start(ctx context.Context) error {
 	if err := l.StartEtcd(ctx); err != nil {
+		return err
+	}
+	if err := l.StartS3(ctx); err != nil {
 		return err
 	}
 	for _, n := range l.Nodes {
@@ -287,7 +314,7 @@ func (l *Lab) StartEtcdMember(i int) error {
 		"--initial-advertise-peer-urls", "http://"+m.peer,
 		"--initial-cluster", strings.Join(cluster, ","),
 		"--initial-cluster-state", "new",
-		"--initial-cluster-token", Scope,
+		"--initial-cluster-token", l.opts.Scope,
 		"--heartbeat-interval", strconv.FormatInt(etcdHeartbeat.Milliseconds(), 10),
 		"--election-timeout", strconv.FormatInt(etcdElection.Milliseconds(), 10),
 	)
@@ -296,6 +323,20 @@ func (l *Lab) StartEtcdMember(i int) error {
 // StopEtcdMember kills one etcd member's process.
 func (l *Lab) StopEtcdMember(i int) error {
 	return l.etcd[i].host.order(order{Do: "killall"})
+}
+
+// LoseEtcd kills every etcd member and removes what they stored, as if their
+// machines were gone. StartEtcd then starts empty ones.
+func (l *Lab) LoseEtcd() error {
+	for i, m := range l.etcd {
+		if err := l.StopEtcdMember(i); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(filepath.Join(m.host.dir, "data")); err != nil {
+			return fmt.Errorf("remove data of %s: %w", m.host.name, err)
+		}
+	}
+	return nil
 }
 
 // WaitEtcd waits until a member says it is healthy.
@@ -317,7 +358,7 @@ func (l *Lab) WaitEtcd(ctx context.Context, i int) error {
 // StartAgent starts the agent of a node; nothing happens when it runs.
 func (l *Lab) StartAgent(n *Node) error {
 	l.opts.Progress("starting the agent of " + n.Name)
-	return l.run(n.host, "agent.log", "pgha-agent", n.Config)
+	return l.runWith(n.host, "agent.log", append(l.environ(), n.Env...), filepath.Join(l.bin, "pgha-agent"), n.Config)
 }
 
 // Supervise tells whether the node's agent is started again when it ends, as
@@ -326,10 +367,19 @@ func (l *Lab) Supervise(n *Node, on bool) error {
 	return n.host.order(order{Do: "supervise", On: on})
 }
 
+// environ is the environment of everything that runs on a host.
+func (l *Lab) environ() []string {
+	return []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + l.account.home, "LANG=C.UTF-8"}
+}
+
 func (l *Lab) run(h *host, log, name string, args ...string) error {
+	return l.runWith(h, log, l.environ(), filepath.Join(l.bin, name), args...)
+}
+
+func (l *Lab) runWith(h *host, log string, env []string, path string, args ...string) error {
 	return h.order(order{Do: "start", Program: &program{
-		Argv: append([]string{filepath.Join(l.bin, name)}, args...),
-		Env:  []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + l.account.home, "LANG=C.UTF-8"},
+		Argv: append([]string{path}, args...),
+		Env:  env,
 		Dir:  h.dir,
 		Log:  filepath.Join(h.dir, log),
 		UID:  l.account.uid,
@@ -359,6 +409,9 @@ func (l *Lab) Node(name string) *Node {
 
 // Options gives the options in force, defaults filled in.
 func (l *Lab) Options() Options { return l.opts }
+
+// Password is that of the superuser and of the replication user.
+func (l *Lab) Password() string { return l.password }
 
 // DSN is a connection string for the superuser. It holds the lab's password.
 func (l *Lab) DSN(n *Node) string {

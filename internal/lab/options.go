@@ -33,6 +33,8 @@ type Options struct {
 	Etcd  int
 
 	Network Network
+	// Scope is the cluster's name (default "pg-ha-cluster").
+	Scope string
 	// BasePort is the first of 200 ports used by a Loopback lab (default 25000).
 	BasePort int
 
@@ -45,14 +47,27 @@ type Options struct {
 	DCS map[string]any
 	// Parameters are further GUCs, over the lab's small defaults.
 	Parameters map[string]string
+	// Backup gives every node a pgha.backup section and the repository it names.
+	Backup Backup
+	// Repository is the directory of a posix repository (default: "repo" below
+	// Dir). Two labs that name the same one share it.
+	Repository string
+	// Password is that of the superuser and the replication user (default: a
+	// random one).
+	Password string
+	// Config is laid over every node's patroni.yml; nil values take keys out.
+	Config map[string]any
 	// NoFsync switches fsync off: faster, and safe against killed processes
 	// though not against a killed machine.
 	NoFsync bool
 
-	// BinDir holds pgha-agent, pgha-leash and pgha-etcd (default: the directory
+	// BinDir holds pgha-agent, pgha-leash, pgha-etcd and pghactl (default: the directory
 	// of the running program). PGBin holds PostgreSQL's programs (default:
 	// FindPostgres).
 	BinDir, PGBin string
+	// S3Program is versitygw, for BackupS3 (default: $PGHA_VERSITYGW, or what
+	// 'scripts/deps.sh test' puts into the tools cache).
+	S3Program string
 	// User runs etcd, agents and PostgreSQL when the rig is root (default
 	// "postgres").
 	User string
@@ -63,6 +78,9 @@ type Options struct {
 	// Progress, when set, is told what the lab is doing, a short line each.
 	Progress func(line string)
 }
+
+// programs are what BinDir holds.
+var programs = []string{"pgha-agent", "pgha-leash", "pgha-etcd", "pghactl"}
 
 // etcdElection is the election timeout of the lab's etcd members. It bounds the
 // smallest lease etcd grants (1.5 times it), so it is kept short.
@@ -84,6 +102,8 @@ func (o *Options) complete() error {
 	setDefault(&o.RetryTimeout, 10*time.Second)
 	setDefault(&o.MaximumLag, 1<<20)
 	setDefault(&o.User, "postgres")
+	setDefault(&o.Scope, Scope)
+	setDefault(&o.Repository, filepath.Join(o.Dir, "repo"))
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
@@ -110,15 +130,44 @@ func (o *Options) findPrograms() error {
 	if o.BinDir == "" {
 		o.BinDir = filepath.Dir(self)
 	}
-	for _, name := range []string{"pgha-agent", "pgha-leash", "pgha-etcd"} {
+	for _, name := range programs {
 		if _, err := os.Stat(filepath.Join(o.BinDir, name)); err != nil {
 			return fmt.Errorf("find %s: not in %s (run 'make build')", name, o.BinDir)
 		}
 	}
 	if o.PGBin == "" {
-		o.PGBin, err = FindPostgres()
+		if o.PGBin, err = FindPostgres(); err != nil {
+			return err
+		}
 	}
-	return err
+	return o.findBackup()
+}
+
+// findBackup makes sure that what Backup needs is installed.
+func (o *Options) findBackup() error {
+	if o.Backup == BackupNone {
+		return nil
+	}
+	if _, err := exec.LookPath("pgbackrest"); err != nil {
+		return fmt.Errorf("find pgbackrest: %w (run 'scripts/deps.sh backup')", err)
+	}
+	if o.Backup != BackupS3 {
+		return nil
+	}
+	if o.S3Program == "" {
+		o.S3Program = os.Getenv("PGHA_VERSITYGW")
+	}
+	if o.S3Program == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return fmt.Errorf("find tools cache: %w", err)
+		}
+		o.S3Program = filepath.Join(cache, "pgha-tools", s3ProgramName)
+	}
+	if _, err := os.Stat(o.S3Program); err != nil {
+		return fmt.Errorf("find %s: %w (run 'scripts/deps.sh test')", s3ProgramName, err)
+	}
+	return nil
 }
 
 func setDefault[T comparable](p *T, value T) {

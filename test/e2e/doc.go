@@ -9,4 +9,11 @@
 // its role, and ends with the same checks: no acknowledged row missing that
 // asynchronous replication promises, never two nodes acknowledging (or calling
 // themselves primary) at once, all members streaming.
+//
+// Rows about backups (TestBackup...) set data back or lose it, so each has a
+// cluster of its own, with a repository in a directory or in an S3 server that
+// speaks TLS; two run side by side. Their checks are: exactly the rows of the
+// target, on every member; indexes and tables that amcheck finds sound; never two
+// backups at once; never a server on a directory that is being restored. The long
+// ones run by 'make backup' only.
 package e2e

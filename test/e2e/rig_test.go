@@ -33,6 +33,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "etcdctl" {
+		if err := etcdctl(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if len(os.Args) > 1 && os.Args[1] == lab.InitArg {
 		if err := lab.RunInit(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -82,14 +89,16 @@ func sharedLab(t *testing.T) *lab.Lab {
 		t.Fatal(err)
 	}
 	cluster.broken = true // until it stands
-	l := newLab(t)
+	l := newLab(t, nil)
 	cluster.lab = l
 	boot(t, l)
 	cluster.broken = false
 	return l
 }
 
-func newLab(t *testing.T) *lab.Lab {
+// newLab makes a lab in a new directory, in namespaces where it may. change, if
+// given, changes its options.
+func newLab(t *testing.T, change func(*lab.Options)) *lab.Lab {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pgha-e2e-")
 	if err != nil {
@@ -111,6 +120,9 @@ func newLab(t *testing.T) *lab.Lab {
 	}
 	if os.Geteuid() == 0 && os.Getenv("PGHA_E2E_LOOPBACK") == "" {
 		opts.Network = lab.Namespaces
+	}
+	if change != nil {
+		change(&opts)
 	}
 	l, err := lab.New(opts)
 	if err != nil && opts.Network == lab.Namespaces && strings.Contains(err.Error(), "network namespace") {
