@@ -23,7 +23,8 @@ type App struct {
 	Environ  []string         // "NAME=value"
 	Terminal bool             // Out is a terminal: a watch may clear it
 
-	input *bufio.Reader
+	input      *bufio.Reader
+	pollPeriod time.Duration // between two looks at what is followed; 0: the usual one
 
 	openCluster func(ctx context.Context, local *config.Local, scope string) (clusterStore, error)
 	newAPI      func(local *config.Local, insecure bool) (memberAPI, error)
@@ -44,6 +45,7 @@ type clusterStore interface {
 type memberAPI interface {
 	Get(ctx context.Context, url string) (status int, body string, err error)
 	Post(ctx context.Context, memberAPIURL, path string, body any) (status int, text string, err error)
+	Send(ctx context.Context, method, memberAPIURL, path string, body any) (status int, text string, err error)
 }
 
 // Exit codes (wire contract §6.1). An operation the REST API refuses is no
@@ -80,11 +82,15 @@ func (a *App) Main(ctx context.Context, args []string) int {
 // exitCode says what went wrong, on one line, and gives the code for it.
 func (a *App) exitCode(err error) int {
 	var usage usageError
+	var away left
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errAborted):
 		a.errorf("Aborted!")
+		return exitError
+	case errors.As(err, &away):
+		a.errorf("%s", oneLine(away.Error()))
 		return exitError
 	case errors.As(err, &usage):
 		a.errorf("Error: %s", oneLine(usage.text))

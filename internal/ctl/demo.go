@@ -22,10 +22,11 @@ const (
 )
 
 type demoOptions struct {
-	tour bool
-	dir  string
-	keep bool
-	port int
+	tour   bool
+	backup bool
+	dir    string
+	keep   bool
+	port   int
 }
 
 // newDemoCommand starts a whole cluster on this machine, for a look at it.
@@ -40,6 +41,7 @@ func newDemoCommand(a *App) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&opts.tour, "tour", false, "play the guided tour: switchover, crash, loss of a node, its return; then clean up")
+	cmd.Flags().BoolVar(&opts.backup, "backup", false, "play the act about backups: full backup, replica from it, back to before a mistake; needs pgBackRest")
 	cmd.Flags().StringVar(&opts.dir, "dir", "", "empty or absent directory for the cluster (default: a new one below the directory for temporary files)")
 	cmd.Flags().BoolVar(&opts.keep, "keep", false, "keep the directory afterwards")
 	cmd.Flags().IntVar(&opts.port, "port", 25000, "first of 200 TCP ports to use on 127.0.0.1")
@@ -59,13 +61,18 @@ func (a *App) runDemo(ctx context.Context, opts demoOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("find own executable: %w", err)
 	}
+	if opts.backup {
+		if err := needBackupTool(); err != nil {
+			return err
+		}
+	}
 	dir, err := demoDir(opts.dir)
 	if err != nil {
 		return err
 	}
 	n := newNarrator(a)
 	defer n.close()
-	cluster, err := lab.New(lab.Options{
+	options := lab.Options{
 		Dir:          dir,
 		BasePort:     opts.port,
 		TTL:          demoTTL,
@@ -73,7 +80,11 @@ func (a *App) runDemo(ctx context.Context, opts demoOptions) (err error) {
 		RetryTimeout: demoRetryTimeout,
 		InitCommand:  []string{self, "demo", lab.InitArg},
 		Progress:     func(line string) { n.say("%s", line) },
-	})
+	}
+	if opts.backup {
+		options.Backup = lab.BackupPosix
+	}
+	cluster, err := lab.New(options)
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
@@ -82,8 +93,8 @@ func (a *App) runDemo(ctx context.Context, opts demoOptions) (err error) {
 		err = errors.Join(err, cluster.Close(), a.leaveDemoDir(dir, opts.keep || err != nil))
 	}()
 	d := &demo{app: a, lab: cluster, narrator: n}
-	if opts.tour {
-		return d.tour(ctx)
+	if opts.tour || opts.backup {
+		return d.play(ctx, d.scenes(opts.tour, opts.backup))
 	}
 	return d.foreground(ctx)
 }

@@ -27,30 +27,53 @@ type act struct {
 	lost   int           // acknowledged rows missing at the end of the act
 	bytes  uint64        // acknowledged WAL lost, at least
 	broken string        // the promise that did not hold; empty when all did
+	silent bool          // nobody wrote: there is no gap and no loss to tell of
 }
 
-// tour plays all acts; its error names what did not hold.
-func (d *demo) tour(ctx context.Context) error {
-	acts := []struct {
-		title string
-		play  func(context.Context, *act) error
-	}{
-		{"Bootstrap: three empty machines become a cluster", d.actBootstrap},
-		{"Switchover: the leader hands over, as for maintenance", d.actSwitchover},
-		{"Crash: kill -9 of the primary's postmaster", d.actCrash},
-		{"Loss of a node: kill -9 of agent, leash and PostgreSQL of the primary", d.actLoss},
-		{"Return of the lost node", d.actReturn},
+// scene is an act before it is played.
+type scene struct {
+	title string
+	limit time.Duration
+	play  func(context.Context, *act) error
+}
+
+// scenes are the acts that the options ask for.
+func (d *demo) scenes(tour, backup bool) []scene {
+	const bootstrap = "Bootstrap: three empty machines become a cluster"
+	first := scene{bootstrap, actLimit, func(ctx context.Context, r *act) error {
+		r.silent = true
+		return d.bootstrap(ctx)
+	}}
+	if tour {
+		first.play = d.actBootstrap
 	}
+	all := []scene{first}
+	if backup {
+		all = append(all, scene{"Backup: a full backup, a replica made from it, and the way back from a wrong DELETE", backupActLimit, d.actBackup})
+	}
+	if tour {
+		all = append(all,
+			scene{"Switchover: the leader hands over, as for maintenance", actLimit, d.actSwitchover},
+			scene{"Crash: kill -9 of the primary's postmaster", actLimit, d.actCrash},
+			scene{"Loss of a node: kill -9 of agent, leash and PostgreSQL of the primary", actLimit, d.actLoss},
+			scene{"Return of the lost node", actLimit, d.actReturn},
+		)
+	}
+	return all
+}
+
+// play plays the acts; its error names what did not hold.
+func (d *demo) play(ctx context.Context, scenes []scene) error {
 	defer func() {
 		if d.load != nil {
 			d.load.Stop()
 		}
 	}()
 	var played []act
-	for i, a := range acts {
+	for i, a := range scenes {
 		d.narrator.title(i+1, a.title)
 		result := act{name: strings.SplitN(a.title, ":", 2)[0]}
-		ctx, cancel := context.WithTimeout(ctx, actLimit)
+		ctx, cancel := context.WithTimeout(ctx, a.limit)
 		err := a.play(ctx, &result)
 		if err == nil {
 			d.table(ctx)
@@ -66,7 +89,9 @@ func (d *demo) tour(ctx context.Context) error {
 }
 
 func (d *demo) report(r act) {
-	d.narrator.say("longest write gap %.2f s, acknowledged rows missing afterwards: %d", r.gap.Seconds(), r.lost)
+	if !r.silent {
+		d.narrator.say("longest write gap %.2f s, acknowledged rows missing afterwards: %d", r.gap.Seconds(), r.lost)
+	}
 	if r.broken != "" {
 		d.narrator.say("NOT AS PROMISED: %s", r.broken)
 	}
@@ -76,21 +101,29 @@ func (d *demo) actBootstrap(ctx context.Context, r *act) error {
 	if err := d.bootstrap(ctx); err != nil {
 		return err
 	}
+	began := lab.Boottime()
+	if err := d.startLoad(ctx); err != nil {
+		return err
+	}
+	first, err := d.load.WaitAck(ctx, began)
+	if err != nil {
+		return err
+	}
+	return d.measure(ctx, r, first.Return, d.lab.Nodes, nothingLost)
+}
+
+// startLoad has clients write from now on, into a new table.
+func (d *demo) startLoad(ctx context.Context) error {
 	if err := d.lab.PrepareLoad(ctx, d.leader); err != nil {
 		return err
 	}
-	began := lab.Boottime()
 	d.load = d.lab.NewLoad()
 	for range tourWriters {
 		// The writers live as long as the tour, not as this act.
 		d.load.Writer(context.WithoutCancel(ctx), tourPeriod)
 	}
 	d.narrator.say("%d clients begin to write, one row per transaction, wherever GET /primary answers 200", tourWriters)
-	first, err := d.load.WaitAck(ctx, began)
-	if err != nil {
-		return err
-	}
-	return d.measure(ctx, r, first.Return, d.lab.Nodes, nothingLost)
+	return nil
 }
 
 func (d *demo) actSwitchover(ctx context.Context, r *act) error {
@@ -264,7 +297,9 @@ func (d *demo) summary(played []act) error {
 		}
 		d.app.printf("%-24s %10.2f s %14d   %s\n", r.name, r.gap.Seconds(), r.lost, verdict)
 	}
-	d.app.printf("(rows lost with the node stay missing in the later acts)\n")
+	if d.load != nil {
+		d.app.printf("(rows lost with the node stay missing in the later acts)\n")
+	}
 	if len(broken) > 0 {
 		return errors.New(strings.Join(broken, "; "))
 	}

@@ -31,6 +31,7 @@ type memberInfo struct {
 	reasons        []settingChange
 	scheduled      string
 	tags           dcs.Tags
+	progress       *dcs.Progress
 }
 
 // position is one LSN column with its lag column.
@@ -63,6 +64,7 @@ func describeMember(c *dcs.Cluster, dyn *config.Dynamic, m *dcs.Member) memberIn
 		reasons:        settingChanges(m.PendingRestartReason),
 		scheduled:      scheduledRestart(m.ScheduledRestart),
 		tags:           m.Tags,
+		progress:       m.Progress,
 	}
 	if m.ReplicationState != "" && info.role != roleLeader {
 		info.state = m.ReplicationState

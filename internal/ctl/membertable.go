@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/pgha/pgha/internal/pyjson"
@@ -18,6 +19,7 @@ const (
 	colPendingReason = "Pending restart reason"
 	colScheduled     = "Scheduled restart"
 	colTags          = "Tags"
+	colProgress      = "Progress" // not of patronictl
 )
 
 // defaultPort is PostgreSQL's; other ports are shown beside the host.
@@ -92,6 +94,10 @@ func extraColumns(members []memberInfo, extended bool) []string {
 			cols = append(cols, col)
 		}
 	}
+	busy := func(m memberInfo) bool { return m.progress != nil }
+	if extended && slices.ContainsFunc(members, busy) {
+		cols = append(cols, colProgress)
+	}
 	return cols
 }
 
@@ -140,6 +146,10 @@ func extraCell(m *memberInfo, col string, f format) any {
 		return m.scheduled
 	case col == colTags && len(m.tags) > 0:
 		return tagsCell(m.tags.Object(), f)
+	case col == colProgress && m.progress != nil && (f == formatPretty || f == formatTSV):
+		return publishedText(m.progress)
+	case col == colProgress && m.progress != nil:
+		return progressObject(m.progress)
 	}
 	return ""
 }

@@ -44,6 +44,9 @@ func newRootCommand(a *App) *cobra.Command {
 	opts.addTo(root.Flags())
 	for _, cmd := range clusterCommands(a, opts) {
 		opts.addTo(cmd.Flags())
+		for _, sub := range cmd.Commands() {
+			opts.addTo(sub.Flags())
+		}
 		root.AddCommand(cmd)
 	}
 	root.AddCommand(newDemoCommand(a))
@@ -56,6 +59,9 @@ func clusterCommands(a *App, opts *globals) []*cobra.Command {
 		newListCommand(a, opts),
 		newSwitchoverCommand(a, opts),
 		newFailoverCommand(a, opts),
+		newReinitCommand(a, opts),
+		newBackupCommand(a, opts),
+		newRestoreCommand(a, opts),
 		newVersionCommand(a, opts),
 	}
 }
