@@ -116,5 +116,5 @@ func (n *node) restore(ctx context.Context, a ha.Restore, progress progressFunc)
 		n.setUpstream(ha.Upstream{})
 		n.srv.SaveConfBackups()
 	}
-	return ha.Operation{Timeline: tl}, err
+	return ha.Operation{Timeline: tl, Interrupted: errors.Is(err, postgres.ErrRecoveryKilled)}, err
 }

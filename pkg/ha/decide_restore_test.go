@@ -181,6 +181,28 @@ func TestRestoreOfMine(t *testing.T) {
 			restored1(o, "context canceled")
 			o.Op.Cancelled, o.Memory.Restore.Interrupted = true, true
 		}, action: Restore{}, reason: RestoreRuns},
+		{name: "its server was killed: goes on after a period", change: func(o *Observation) {
+			restored1(o, "the server was ended from outside")
+			o.Op.Interrupted = true
+			down(o, "")
+			o.Op.Ended = o.Now.Add(-time.Hour)
+			o.PG.DataDir = DataDirHalfMade
+		}, action: Restore{}, reason: RestoreRuns, check: func(t *testing.T, d Decision) {
+			if d.Memory.Restore.Killed != 1 || d.Memory.Restore.Ended {
+				t.Errorf("memory: %+v", d.Memory.Restore)
+			}
+		}},
+		{name: "its server was killed just now: waits a period", change: func(o *Observation) {
+			restored1(o, "the server was ended from outside")
+			o.Op.Interrupted = true
+			down(o, "")
+		}, reason: RestoreRuns},
+		{name: "its server is killed again and again: failed", change: func(o *Observation) {
+			restored1(o, "the server was ended from outside")
+			o.Op.Interrupted = true
+			o.Memory.Restore.Killed = maxKilled
+			down(o, "")
+		}, action: WriteRestore{}, reason: RestoreFails},
 		{name: "interrupted too late: done", change: func(o *Observation) { restored1(o, ""); o.Memory.Restore.Interrupted = true }, action: WriteRestore{}, reason: RestorePublishes},
 		{name: "the write conflicted: looked at again", change: func(o *Observation) {
 			restored1(o, "no")

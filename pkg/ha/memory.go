@@ -76,6 +76,8 @@ type RestoreMemory struct {
 	// Interrupted: this node ended the operation for a reason of its own; the
 	// order stands.
 	Interrupted bool
+	// Killed is how often its server was ended from outside.
+	Killed int
 	// Ended: the operation did, with an error or on Timeline.
 	Ended    bool
 	Error    string

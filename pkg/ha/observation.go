@@ -252,8 +252,10 @@ type Operation struct {
 	Rate          int64
 	// Cancelled: it was asked to end early.
 	Cancelled bool
-	// Result of OpRestore.
-	Timeline wal.Timeline
+	// Result of OpRestore. Interrupted: its server was ended from outside, and it
+	// can go on.
+	Timeline    wal.Timeline
+	Interrupted bool
 }
 
 // Divergence is the outcome of comparing the local WAL with a leader's.

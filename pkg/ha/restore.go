@@ -33,6 +33,10 @@ func (o *Observation) noteOrder() {
 	}
 }
 
+// maxKilled is how often a restore goes on after its server was ended from
+// outside: once is somebody's hand or the end of the leash, more is a reason.
+const maxKilled = 3
+
 // noteRestored takes in the end of a Restore. One that was cut short by this
 // node itself (the lease was lost, the agent ends) has not ended: it goes on
 // when this node leads again.
@@ -45,6 +49,10 @@ func (o *Observation) noteRestored() {
 	// to; that is tried again as for any leader.
 	done := op.Error == "" || op.Timeline != 0 && o.PG.DataDir == DataDirPresent
 	if !done && interrupted {
+		return
+	}
+	if !done && op.Interrupted && !op.Cancelled && m.Restore.Killed < maxKilled {
+		m.Restore.Killed++
 		return
 	}
 	m.Restore.Ended, m.Restore.Timeline = true, op.Timeline
@@ -171,7 +179,10 @@ func restoreAsLeader(o *Observation, r *dcs.Restore) (d Decision, ok bool) {
 	if o.PG.DataDir != DataDirPresent && o.PG.Process != ProcessDown {
 		return o.begin(Stop{Mode: StopImmediate}, DataDirBad, o.PG.Problem), true
 	}
-	m.Restore = RestoreMemory{ID: r.ID}
+	if left, due := o.retryDue(m.FailedOp); !due && m.Restore.Killed > 0 {
+		return o.wait(left, RestoreRuns, r.Set), true
+	}
+	m.Restore = RestoreMemory{ID: r.ID, Killed: m.Restore.Killed}
 	return o.begin(Restore{Order: *r}, RestoreRuns, r.Set), true
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -310,5 +311,38 @@ func TestPrivateServer(t *testing.T) {
 	defer cleanup()
 	if len(dir)+len("/.s.PGSQL.")+len(port) > maxSocketPath {
 		t.Errorf("directory %q", dir)
+	}
+}
+
+// A server that somebody ended while it recovered has not failed: the same
+// recovery goes on.
+func TestRecoveryKilled(t *testing.T) {
+	t.Parallel()
+	a := archivedPrimary(t)
+	a.step(2)
+	a.flush()
+	n := a.restoreFrom("n")
+	// A restore_command that never ends holds recovery until the signal.
+	r := Recovery{Settings: map[string]string{"restore_command": "sleep 600"}}
+	done := make(chan error, 1)
+	go func() { done <- n.Recover(testContext(t), r) }()
+	var pid int
+	for pid == 0 {
+		pid, _ = n.Running()
+	}
+	for {
+		// It handles signals from when its pid file says that it starts.
+		if p, err := n.readPidFile(); err == nil && p.Status == "starting" {
+			break
+		}
+	}
+	must(t, syscall.Kill(pid, syscall.SIGQUIT))
+	if err := <-done; !errors.Is(err, ErrRecoveryKilled) || errors.Is(err, ErrRecovery) {
+		t.Fatalf("ended from outside: %v", err)
+	}
+	r.Settings["restore_command"] = "cp " + a.archive + "/%f %p"
+	must(t, n.Recover(testContext(t), r))
+	if got := n.ask("SELECT max(id)::text FROM public.t"); got != "2" {
+		t.Errorf("newest row after going on: %s", got)
 	}
 }

@@ -5,12 +5,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 )
 
 // ErrRecovery means that recovery ended without reaching its target; the text
 // says why. Trying again will not help.
 var ErrRecovery = errors.New("recovery failed")
+
+// ErrRecoveryKilled means that somebody ended the server while it recovered: the
+// leash whose child it was died, or a signal came from outside. The same recovery
+// can go on.
+var ErrRecoveryKilled = errors.New("the server was ended from outside while it recovered")
 
 // recoveryWords translate PostgreSQL's last words; the first match counts.
 var recoveryWords = []struct{ in, out string }{
@@ -31,7 +37,10 @@ var recoveryWords = []struct{ in, out string }{
 
 // recoveryError explains the end of the private server in one line.
 func (s *Server) recoveryError(r Recovery, logFrom int64) error {
-	last := s.fatalSince(logFrom)
+	last, ordered := s.fatalSince(logFrom)
+	if ordered || last == "" {
+		return ErrRecoveryKilled
+	}
 	for _, w := range recoveryWords {
 		if !strings.Contains(last, w.in) {
 			continue
@@ -41,9 +50,6 @@ func (s *Server) recoveryError(r Recovery, logFrom int64) error {
 			why = fmt.Sprintf(why, "("+s.targetText(r)+")")
 		}
 		return fmt.Errorf("%w: %s (PostgreSQL: %s)", ErrRecovery, why, last)
-	}
-	if last == "" {
-		return fmt.Errorf("%w: the server ended while it was recovering", ErrRecovery)
 	}
 	return fmt.Errorf("%w: %s", ErrRecovery, last)
 }
@@ -70,14 +76,15 @@ func (s *Server) logSize() int64 {
 }
 
 // fatalSince is the last FATAL or PANIC message in the log after from that
-// says more than that another process ended.
-func (s *Server) fatalSince(from int64) string {
+// says more than that another process ended; ordered tells that the server was
+// told to shut down.
+func (s *Server) fatalSince(from int64) (last string, ordered bool) {
 	if s.logPath == "" {
-		return ""
+		return "", false
 	}
 	f, err := os.Open(s.logPath)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	defer f.Close()
 	if fi, err := f.Stat(); err == nil {
@@ -87,14 +94,14 @@ func (s *Server) fatalSince(from int64) string {
 		from = max(from, fi.Size()-1<<20)
 	}
 	if _, err := f.Seek(from, io.SeekStart); err != nil {
-		return ""
+		return "", false
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	if err != nil {
-		return ""
+		return "", false
 	}
-	last := ""
 	for _, line := range strings.Split(string(text), "\n") {
+		ordered = ordered || shutdownOrder.MatchString(line)
 		for _, level := range []string{"FATAL:", "PANIC:"} {
 			_, message, ok := strings.Cut(line, level)
 			if ok && !strings.Contains(message, "the database system is") {
@@ -102,5 +109,7 @@ func (s *Server) fatalSince(from int64) string {
 			}
 		}
 	}
-	return last
+	return last, ordered
 }
+
+var shutdownOrder = regexp.MustCompile(`LOG: +received (immediate|fast|smart) shutdown request`)

@@ -213,7 +213,7 @@ func (s *Server) startAgain(ctx context.Context) error {
 // directory stays half made, and nothing goes on with it.
 func (s *Server) restored(ctx context.Context, err error) (wal.Timeline, error) {
 	note, _ := s.loadRepair()
-	if err == nil || ctx.Err() != nil || note.Phase == phaseDone {
+	if err == nil || ctx.Err() != nil || note.Phase == phaseDone || errors.Is(err, ErrRecoveryKilled) {
 		return note.Timeline, err
 	}
 	if merr := s.Begin(KindRestore, false); merr != nil {
