@@ -326,16 +326,12 @@ func TestRecoveryKilled(t *testing.T) {
 	r := Recovery{Settings: map[string]string{"restore_command": "sleep 600"}}
 	done := make(chan error, 1)
 	go func() { done <- n.Recover(testContext(t), r) }()
-	var pid int
-	for pid == 0 {
-		pid, _ = n.Running()
-	}
-	for {
-		// It handles signals from when its pid file says that it starts.
-		if p, err := n.readPidFile(); err == nil && p.Status == "starting" {
-			break
-		}
-	}
+	// It handles signals from when its pid file says that it starts.
+	eventually(t, "the server to recover", func() bool {
+		p, err := n.readPidFile()
+		return err == nil && p.Status == "starting"
+	})
+	pid, _ := n.Running()
 	must(t, syscall.Kill(pid, syscall.SIGQUIT))
 	if err := <-done; !errors.Is(err, ErrRecoveryKilled) || errors.Is(err, ErrRecovery) {
 		t.Fatalf("ended from outside: %v", err)
