@@ -118,6 +118,7 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 		return 1, err
 	}
 	a.use(local, a.config.Load().Dynamic) // with the runtime directory
+	a.sayWatchdog()
 	a.keeper = newKeeper(a.config.Load().Postgres.DataDir, a.spawnOptions(leashBinary), a.wake, a.log)
 	srv, err := postgres.New(postgres.Options{
 		Name: local.Name, Scope: local.Scope, Config: a.config.Load().Postgres,
@@ -163,7 +164,9 @@ func (a *agent) spawnOptions(binary string) func() leash.SpawnOptions {
 	return func() leash.SpawnOptions {
 		s := settings(a.config.Load())
 		t, _ := ha.NewTiming(s.TTL, s.LoopWait, s.RetryTimeout) // its warning is the loop's to give
-		return leash.SpawnOptions{Binary: binary, RunDir: a.runDir, Quiet: t.Quit, Lmax: 2 * s.TTL}
+		return leash.SpawnOptions{
+			Binary: binary, RunDir: a.runDir, Quiet: t.Quit, Lmax: 2 * s.TTL, Watchdog: watchdogOptions(a.config.Load(), t),
+		}
 	}
 }
 

@@ -30,7 +30,8 @@ type keeper struct {
 	mu     sync.Mutex
 	client *leash.Client
 	status leash.Status
-	exited chan struct{} // of the current server; closed when there is none
+	told   leash.WatchdogOptions // what the leash was told last
+	exited chan struct{}         // of the current server; closed when there is none
 	group  sync.WaitGroup
 	closed bool
 }
@@ -57,9 +58,13 @@ func (k *keeper) attach(ctx context.Context) error {
 	default:
 		return nil
 	}
+	if err := k.tellWatchdog(ctx); err != nil { // it may be armed by an agent of before
+		k.log.Warn(err.Error())
+	}
 	if err := k.refresh(ctx); err != nil {
 		return err
 	}
+	k.letGo(ctx, c)
 	if _, ok := k.Running(); ok || !postmasterAlive(k.dataDir) {
 		return nil
 	}
@@ -100,11 +105,15 @@ func (k *keeper) ensure(ctx context.Context) (*leash.Client, error) {
 	if c != nil {
 		return c, nil
 	}
-	c, err := leash.Spawn(ctx, k.spawn())
+	o := k.spawn()
+	c, err := leash.Spawn(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	k.adopt(c)
+	k.mu.Lock()
+	k.told = o.Watchdog
+	k.mu.Unlock()
 	return c, nil
 }
 
@@ -146,6 +155,7 @@ func (k *keeper) event(c *leash.Client, e leash.Event) {
 		}
 		k.mu.Unlock()
 	}
+	k.letGo(ctx, c)
 	k.wake()
 }
 
@@ -290,6 +300,7 @@ func (k *keeper) Status() ha.Leash {
 		Attached: k.client != nil, Suspended: st.Suspended,
 		Highest: max(st.HighestArmed, st.HighestLatched),
 	}
+	out.Watchdog = k.watchdogFault()
 	if st.Armed || st.Suspended {
 		out.Armed, out.Deadline = st.Epoch, ha.Instant(st.Deadline)
 	}
@@ -304,6 +315,9 @@ func (k *keeper) Arm(ctx context.Context, epoch int64, deadline ha.Instant) erro
 	return k.with(ctx, func(c *leash.Client) error {
 		o := k.spawn()
 		if err := c.Configure(ctx, o.Quiet, o.Lmax); err != nil {
+			return err
+		}
+		if err := k.tellWatchdogTo(ctx, c, o.Watchdog); err != nil {
 			return err
 		}
 		if suspended {

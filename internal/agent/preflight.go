@@ -30,6 +30,9 @@ func preflight(e *config.Effective, leashBinary string) error {
 	if err := checkBackupFiles(&e.PGHA.Backup).fatal; err != nil {
 		return err
 	}
+	if err := watchdogNeedsLeash(e); err != nil {
+		return err
+	}
 	probe, err := postgres.New(postgres.Options{
 		Name: e.Local.Name, Scope: e.Local.Scope, Config: *p, Process: &postgres.ExecLauncher{}, Logger: slog.New(slog.DiscardHandler),
 	})

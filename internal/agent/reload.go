@@ -54,6 +54,7 @@ func (a *agent) takeDocument(_ context.Context, doc []byte) {
 	}
 	a.log.Info("the dynamic configuration changed")
 	a.backupsChanged(&old.PGHA.Backup)
+	a.retellWatchdog()
 	a.node.apply()
 	a.keepDocument(doc)
 }
@@ -115,9 +116,17 @@ func (a *agent) reload() {
 		a.log.Error("the configuration is not reloaded: " + moved + " cannot change while the agent runs; restart it")
 		return
 	}
+	if err := watchdogNeedsLeash(config.EffectiveOf(local, old.Dynamic)); err != nil {
+		a.log.Error("the configuration is not reloaded; the old one stays in force: " + err.Error())
+		return
+	}
 	a.level.Set(logLevel(local.Log.Level))
 	a.use(local, old.Dynamic)
 	a.backupsChanged(&old.PGHA.Backup)
+	if old.Local.Watchdog != local.Watchdog || old.PGHA.Leash != a.config.Load().PGHA.Leash {
+		a.sayWatchdog()
+	}
+	a.retellWatchdog()
 	if err := a.api.Reconfigure(restapi.Settings{RestAPI: local.RestAPI, Strict: a.config.Load().PGHA.RestAPIStrict}); err != nil {
 		a.log.Error("restapi: " + err.Error() + "; restart the agent to change it")
 	}

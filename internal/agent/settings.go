@@ -21,6 +21,7 @@ func settings(e *config.Effective) ha.Settings {
 		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, KeepUnknownSlots: keepUnknownSlots(d),
 		NoFailover: tags.NoFailover(), FailoverPriority: tags.FailoverPriority(),
 		LeashOff: e.PGHA.Leash == "off", Document: d.Raw, CloneWithoutLeader: cloneWithoutLeader(p),
+		WatchdogRequired: e.Local.Watchdog.Mode == watchdogRequired,
 	}
 	for _, t := range tags {
 		s.Tags = append(s.Tags, dcs.Tag{Name: t.Name, Value: t.Value})

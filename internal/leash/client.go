@@ -255,6 +255,19 @@ func (c *Client) Configure(ctx context.Context, quiet, lmax time.Duration) error
 	return err
 }
 
+// SetWatchdog changes the settings of the kernel watchdog. A device that is open
+// keeps its own until the next arm after a disarm; one that is wanted now is
+// opened at once where the leash is armed. A leash of an earlier version knows
+// no watchdog: its Status has none, and nothing is asked of it.
+func (c *Client) SetWatchdog(ctx context.Context, o WatchdogOptions) error {
+	st, err := c.Status(ctx)
+	if err != nil || st.Watchdog == nil {
+		return err
+	}
+	_, err = c.call(ctx, request{Op: opWatchdog, Watchdog: &o})
+	return err
+}
+
 // Forget starts the count of epochs anew, after the operator confirmed that
 // etcd was restored (safety S11).
 func (c *Client) Forget(ctx context.Context) error {

@@ -53,6 +53,8 @@ type State struct {
 	Writable bool  // the server may write: started without standby.signal, or armed since
 	KillAt   int64 // end of Fencing
 	Mark     bool  // create standby.signal when the server is gone
+
+	Watchdog Watchdog
 }
 
 // Extension is what the agent wrote into the shared record last. The zero
@@ -161,7 +163,8 @@ func Step(s State, ext Extension, in Input, now int64) (State, []Action, error) 
 	s = extend(s, ext, now)
 	s, acts := passTime(s, now)
 	s, more, err := apply(s, in, now)
-	return s, append(acts, more...), err
+	s, ping := keepAlive(s, now)
+	return s, append(append(acts, more...), ping...), err
 }
 
 // extend moves the deadline of the armed epoch forward, and nothing else. A
@@ -198,7 +201,7 @@ func apply(s State, in Input, now int64) (State, []Action, error) {
 	case Tick:
 		return s, nil, nil
 	case Arm:
-		return arm(s, in, now)
+		return released(arm(s, in, now))
 	case Disarm:
 		return disarm(s, in)
 	case Start:
@@ -211,7 +214,7 @@ func apply(s State, in Input, now int64) (State, []Action, error) {
 	case Suspend:
 		return suspend(s, in)
 	case Resume:
-		return resume(s, in, now)
+		return released(resume(s, in, now))
 	case Signal:
 		return forward(s, in)
 	case Fence:
@@ -230,7 +233,20 @@ func apply(s State, in Input, now int64) (State, []Action, error) {
 		if s.Phase != NoServer {
 			return s, nil, refuse(CodeServerRuns, "quit refused: a server is %s; stop it first", s.Phase)
 		}
-		return s, []Action{Leave{}}, nil
+		s, acts := switchOff(s)
+		return s, append(acts, Leave{}), nil
+	case SetWatchdog:
+		return setWatchdog(s, in, now)
+	case Prepare:
+		return prepare(s, in, now)
+	case Opened:
+		return opened(s, in, now)
+	case NotOpened:
+		s.Watchdog.Fault, s.Watchdog.FaultAt = in.Why, now
+		return s, nil, nil
+	case Pinged:
+		s.Watchdog.Fault, s.Watchdog.FaultAt = in.Why, now
+		return s, nil, nil
 	}
 	return s, nil, refuse(CodeInvalid, "unknown input %T", in)
 }
@@ -245,12 +261,18 @@ func arm(s State, in Arm, now int64) (State, []Action, error) {
 	if err := checkDeadline(s, in.Deadline, now); err != nil {
 		return s, nil, err
 	}
-	if s.Armed && in.Epoch == s.Epoch {
+	again := s.Armed && in.Epoch == s.Epoch
+	if !again {
+		if err := checkNewEpoch(s, in.Epoch); err != nil {
+			return s, nil, err
+		}
+	}
+	if err := checkWatchdog(s); err != nil {
+		return s, nil, err
+	}
+	if again {
 		s.Deadline = max(s.Deadline, in.Deadline)
 		return s, nil, nil
-	}
-	if err := checkNewEpoch(s, in.Epoch); err != nil {
-		return s, nil, err
 	}
 	return hold(s, in.Epoch, in.Deadline), nil, nil
 }
@@ -260,6 +282,7 @@ func arm(s State, in Arm, now int64) (State, []Action, error) {
 func hold(s State, epoch, deadline int64) State {
 	s.Armed, s.Epoch, s.Deadline = true, epoch, deadline
 	s.Highest = max(s.Highest, epoch)
+	s.Watchdog.Fresh, s.Watchdog.Release = false, false
 	s.Writable = s.Writable || s.Phase == Running
 	return s
 }
@@ -298,10 +321,16 @@ func disarm(s State, in Disarm) (State, []Action, error) {
 		return s, nil, refuse(CodeWritable, "disarm refused: the server may write; stop it or start it as a standby first")
 	}
 	s.Armed = false
-	if s.Phase == Running {
+	switch s.Phase {
+	case Running:
 		s.Writable = false
+	case NoServer:
+	case Fencing, Sweeping: // let go, but nothing is proven before the end of the sweep
+		s.Watchdog.Release = true
+		return s, nil, nil
 	}
-	return s, nil, nil
+	s, acts := switchOff(s)
+	return s, acts, nil
 }
 
 func start(s State, in Start) (State, []Action, error) {
@@ -344,7 +373,8 @@ func suspend(s State, in Suspend) (State, []Action, error) {
 		return s, nil, refuse(CodeBusy, "suspend refused: the server is %s", s.Phase)
 	}
 	s.Suspended, s.Reason, s.Armed = true, in.Reason, false
-	return s, nil, nil
+	s, acts := switchOff(s)
+	return s, acts, nil
 }
 
 func resume(s State, in Resume, now int64) (State, []Action, error) {
@@ -369,6 +399,9 @@ func resume(s State, in Resume, now int64) (State, []Action, error) {
 		if err := checkNewEpoch(s, in.Epoch); err != nil {
 			return s, nil, err
 		}
+	}
+	if err := checkWatchdog(s); err != nil {
+		return s, nil, err
 	}
 	s.Suspended, s.Reason = false, ""
 	return hold(s, in.Epoch, in.Deadline), nil, nil
@@ -424,6 +457,11 @@ func swept(s State) (State, []Action, error) {
 		acts = append(acts, MarkStandby{})
 	}
 	s.Phase, s.Writable, s.Mark = NoServer, false, false
+	if s.Watchdog.Release && !s.Armed {
+		var off []Action
+		s, off = switchOff(s)
+		acts = append(acts, off...)
+	}
 	return s, acts, nil
 }
 
@@ -476,6 +514,7 @@ const (
 	CodeWritable     = "writable"
 	CodeInProgress   = "in-progress"
 	CodeDataDir      = "data-directory"
+	CodeWatchdog     = "watchdog"
 	CodeSystem       = "system"
 )
 

@@ -11,7 +11,8 @@
 //   - record.go: 4 KiB of shared memory. The agent extends the deadline by
 //     writing to it (no system call that could block); the leash reads it
 //     before it acts on a timer, so no wake-up is needed.
-//   - run.go, conn.go, ops.go: the shell, one thread around poll(2).
+//   - dog.go: the rules of the kernel watchdog, part of Step.
+//   - run.go, conn.go, ops.go, dogshell.go: the shell, one thread around poll(2).
 //   - proc.go, sweep.go, datadir.go, postmaster.go: what it looks at and does.
 //   - client.go, spawn.go: the side of the agent.
 //
@@ -29,6 +30,11 @@
 //  4. Suspend in pause, Resume with a fresh round.
 //  5. Watch Client.Beat: a leash that does not beat cannot be relied on.
 //
-// This is the first form: no real-time scheduling, no locked memory, no kernel
-// watchdog. A leash that hangs together with the agent is not covered by it.
+// The kernel watchdog (dog.go, dogshell.go) is the leash's own: it is opened for
+// the first arm, gets a keepalive only while armed and only as long as the reset
+// would still come before another node may promote, and is switched off only
+// where nothing needs to be reset. Without one, a leash that hangs together with
+// the agent is not covered.
+//
+// There is no real-time scheduling and no locked memory yet.
 package leash

@@ -22,6 +22,7 @@ const (
 	opSweep     = "sweep"
 	opConfigure = "configure"
 	opForget    = "forget"
+	opWatchdog  = "watchdog"
 	opQuit      = "quit"
 )
 
@@ -38,12 +39,14 @@ func (l *leash) do(c *conn, r request) (later bool, err error) {
 	case opAdopt:
 		return false, l.adopt(r.DataDir, r.SystemID)
 	case opArm:
+		_ = l.apply(Prepare{Epoch: r.Epoch, Deadline: r.Deadline}) // what is wrong is refused below
 		err = l.apply(Arm{r.Epoch, r.Deadline})
 	case opDisarm:
 		err = l.apply(l.disarmFacts(r.Epoch))
 	case opSuspend:
 		err = l.apply(Suspend{r.Reason})
 	case opResume:
+		_ = l.apply(Prepare{Resume: true, Epoch: r.Epoch, Deadline: r.Deadline}) // as above
 		err = l.apply(Resume{r.Epoch, r.Deadline})
 	case opSignal:
 		err = l.apply(Signal{syscall.Signal(r.Signal)})
@@ -54,6 +57,8 @@ func (l *leash) do(c *conn, r request) (later bool, err error) {
 		return l.sweep(r.DataDir)
 	case opConfigure:
 		return false, l.apply(Configure{Lmax: r.Lmax, Quiet: r.Quiet})
+	case opWatchdog:
+		return false, l.setDog(r.Watchdog)
 	case opForget:
 		err = l.apply(Forget{})
 	case opQuit:
@@ -93,6 +98,7 @@ func (l *leash) status() Status {
 		Protocol: Protocol, PID: os.Getpid(), Armed: s.Armed, Epoch: s.Epoch, Deadline: s.Deadline,
 		HighestArmed: s.Highest, HighestLatched: s.Latched, Suspended: s.Suspended, SuspendReason: s.Reason,
 		Lmax: time.Duration(s.Lmax), Quiet: time.Duration(s.Quiet), LastExit: l.lastExit,
+		Watchdog: l.dogStatus(),
 	}
 	if l.srv != nil {
 		st.Server = &Server{
@@ -102,6 +108,9 @@ func (l *leash) status() Status {
 		if l.srv.hold != "" {
 			st.Degraded = append(st.Degraded, l.srv.hold)
 		}
+	}
+	if text := l.dogDegraded(); text != "" {
+		st.Degraded = append(st.Degraded, text)
 	}
 	return st
 }

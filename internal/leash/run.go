@@ -46,6 +46,7 @@ type leash struct {
 
 	srv      *server
 	lastExit *Exit
+	dog      dog
 	conns    []*conn
 	owed     []debt // answers that wait for the end of a sweep
 	alone    int64  // since when no agent is attached
@@ -255,6 +256,12 @@ func (l *leash) perform(a Action) {
 		if err := l.srv.markStandby(); err != nil {
 			l.log.printf("%v", err)
 		}
+	case OpenWatchdog:
+		l.openDog()
+	case PingWatchdog:
+		l.pingDog()
+	case CloseWatchdog:
+		l.closeDog()
 	case Leave:
 		l.leaving = true
 	}
@@ -426,7 +433,7 @@ func (l *leash) maybeLeave() {
 	}
 	if l.state.Phase == NoServer && Now() >= l.alone+int64(l.cfg.Idle) {
 		l.log.printf("no agent attached for %v and no server", l.cfg.Idle)
-		l.leaving = true
+		_ = l.apply(Quit{}) // not refused without a server
 	}
 }
 

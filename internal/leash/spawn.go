@@ -17,6 +17,8 @@ type SpawnOptions struct {
 	Quiet   time.Duration // q of safety B.1; 0: one second
 	Lmax    time.Duration // clamp of deadlines
 	LogFile string        // appended to; empty: stderr of this process
+
+	Watchdog WatchdogOptions // the zero value: off
 }
 
 const (
@@ -25,7 +27,7 @@ const (
 )
 
 // Spawn attaches to the leash of o.RunDir, and starts one if there is none. A
-// living leash is told o.Quiet and o.Lmax. It ends when ctx ends.
+// living leash is told o.Quiet, o.Lmax and o.Watchdog. It ends when ctx ends.
 func Spawn(ctx context.Context, o SpawnOptions) (*Client, error) {
 	if o.Quiet == 0 {
 		o.Quiet = defaultQuiet
@@ -34,6 +36,9 @@ func Spawn(ctx context.Context, o SpawnOptions) (*Client, error) {
 		c, err := Attach(ctx, o.RunDir)
 		if err == nil {
 			if err = c.Configure(ctx, o.Quiet, o.Lmax); err == nil {
+				err = c.SetWatchdog(ctx, o.Watchdog)
+			}
+			if err == nil {
 				return c, nil
 			}
 			return nil, errors.Join(err, c.Close())

@@ -9,7 +9,9 @@ import (
 )
 
 // Protocol is the version of the socket and of the record. A running leash is
-// never replaced, so an agent must speak the current and the previous one.
+// never replaced, so an agent must speak the current and the previous one. A
+// field that either side may leave out, or an operation that the agent asks for
+// only where the status shows that the leash knows it, makes no new version.
 const Protocol = 1
 
 const (
@@ -40,6 +42,36 @@ type Status struct {
 	Lmax           time.Duration `json:"lmax"`
 	Quiet          time.Duration `json:"quiet"`
 	LastExit       *Exit         `json:"last_exit,omitempty"`
+	// Watchdog is nil for a leash that knows none.
+	Watchdog *WatchdogStatus `json:"watchdog,omitempty"`
+}
+
+// WatchdogOptions are the settings of the kernel watchdog.
+type WatchdogOptions struct {
+	Mode   WatchdogMode `json:"mode"`
+	Driver string       `json:"driver,omitempty"`
+	Device string       `json:"device,omitempty"`
+	// Timeout is Wd of safety B.1, Longest the longest that a device may keep
+	// instead, both in whole seconds. Tail is what the hard limit of a reset
+	// lies behind the deadline.
+	Timeout time.Duration `json:"timeout,omitempty"`
+	Longest time.Duration `json:"longest,omitempty"`
+	Tail    time.Duration `json:"tail,omitempty"`
+}
+
+// WatchdogStatus is what the leash says about the kernel watchdog.
+type WatchdogStatus struct {
+	Mode    string        `json:"mode"`
+	Device  string        `json:"device,omitempty"`
+	Open    bool          `json:"open"`
+	InForce bool          `json:"in_force"`      // armed, open, and it takes its keepalives
+	Why     string        `json:"why,omitempty"` // it is not in force
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// Failed is when Why began to be a failure, on the clock of Now; 0: it is none.
+	Failed int64 `json:"failed,omitempty"`
+	// LastReset is why the host was started last, as the device said when it
+	// was opened: "watchdog", "other" or "" (it does not know, or was never open).
+	LastReset string `json:"last_reset,omitempty"`
 }
 
 // Server describes the server of the leash.
@@ -76,6 +108,9 @@ const (
 	ServerExited EventKind = "exited"
 	// DeadlinePassed: Epoch is latched and the server is being killed.
 	DeadlinePassed EventKind = "deadline-passed"
+	// WatchdogChanged: the kernel watchdog began or ceased to take keepalives;
+	// the status says which.
+	WatchdogChanged EventKind = "watchdog"
 	// LeashLost: the connection broke. Made by the client: most likely the leash
 	// died, and then the server has SIGQUIT already.
 	LeashLost EventKind = "leash-lost"
@@ -115,6 +150,8 @@ type request struct {
 	Lmax     int64         `json:"lmax,omitempty"`
 	Quiet    int64         `json:"quiet,omitempty"`
 	Start    *StartRequest `json:"start,omitempty"`
+
+	Watchdog *WatchdogOptions `json:"watchdog,omitempty"`
 }
 
 // reply answers the request of the same id; id 0 carries an event.

@@ -224,10 +224,10 @@ func tagRows() []row {
 
 func watchdogRows() []row {
 	return []row{
-		{path: "mode", kind: kBoolOrEnum, enum: "off disable disabled automatic auto required require", st: later},
-		{path: "device", kind: kPath, st: later},
-		{path: "safety_margin", kind: kInt, unit: "s", min: -1, max: maxInt31, st: later},
-		{path: "driver", kind: kStr, st: later},
+		{path: "mode", kind: kBoolOrEnum, enum: "off disable disabled automatic auto required require"},
+		{path: "device", kind: kPath},
+		{path: "safety_margin", kind: kInt, unit: "s", min: -1, max: maxInt31},
+		{path: "driver", kind: kStr},
 	}
 }
 

@@ -112,6 +112,11 @@ func down(o *Observation, state string) {
 // lost: this node never heard of a leadership of its own.
 func lost(o *Observation) { o.Memory.Lease = Lease{} }
 
+// unwatched: the kernel watchdog must be had, and cannot be.
+func unwatched(o *Observation) {
+	o.Settings.WatchdogRequired, o.Leash.Watchdog = true, "no device"
+}
+
 func paused3(o *Observation) { o.Settings.Pause = true; o.Leash.Suspended = true }
 
 // ended: the last long action is over.

@@ -46,7 +46,7 @@ func emptyDirectory(o *Observation) Decision {
 		return cloneAlone(o)
 	case o.PG.DataDir == DataDirHalfMade:
 		return o.rest(DataDirBad, o.PG.Problem) // nobody to copy from: leave what is there
-	case c.Initialize == nil && !o.Settings.NoFailover && o.Me.CanBootstrap: // D5x
+	case c.Initialize == nil && !o.Settings.NoFailover && o.Me.CanBootstrap && o.watchdogFault() == "": // D5x
 		return o.then(WriteInitialize{}, BootstrapClaims)
 	default: // D8x
 		return o.rest(BootstrapWaits)
@@ -118,7 +118,7 @@ func bootstrapping(o *Observation) Decision {
 			return o.then(WriteConfig{}, BootstrapPublishes)
 		case c.Leader == nil:
 			return o.then(Claim{}, BootstrapPublishes)
-		case !o.armed() && m.Lease.Epoch != 0:
+		case !o.armed() && m.Lease.Epoch != 0 && !o.armFailed(): // a refusal is for lead to answer
 			return o.then(ArmLeash{}, LeaderArming)
 		}
 		m.Bootstrap = BootstrapNone

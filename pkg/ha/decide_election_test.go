@@ -94,6 +94,18 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 			o.DCS.Cluster.History = &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 1}}}
 		}, action: Stop{}, reason: DemoteNoLock},
 		{name: "2.1.4 running primary on the newest timeline", change: func(o *Observation) { leaderless(o); o.PG.Row.InRecovery = false }, action: Claim{}, reason: ElectionWins},
+		{name: "2.1.8 the watchdog is required and cannot be used", change: func(o *Observation) { leaderless(o); unwatched(o) }, reason: ElectionRefused},
+		{name: "2.1.8 the watchdog is not required", change: func(o *Observation) {
+			leaderless(o)
+			unwatched(o)
+			o.Settings.WatchdogRequired = false
+		}, action: Claim{}, reason: ElectionWins},
+		{name: "2.1.8 before 2.4: no watchdog, although named", change: func(o *Observation) { leaderless(o); unwatched(o); failover(o, "", "n1") }, reason: ElectionRefused},
+		{name: "2.1.8 a primary without lock and watchdog stops", change: func(o *Observation) {
+			leaderless(o)
+			unwatched(o)
+			o.PG.Row.InRecovery = false
+		}, action: Stop{}, reason: DemoteNoLock},
 		{name: "2.1.6 nofailover", change: func(o *Observation) { leaderless(o); o.Settings.NoFailover = true }, reason: ElectionRefused},
 		{name: "2.1.6 before 2.4: nofailover, although named", change: func(o *Observation) { leaderless(o); o.Settings.NoFailover = true; failover(o, "", "n1") }, reason: ElectionRefused},
 		{name: "2.1.8 a leash that is away is started when it is armed", change: func(o *Observation) { leaderless(o); o.Leash = Leash{} }, action: Claim{}, reason: ElectionWins},

@@ -103,6 +103,7 @@ func TestRestoreOfMine(t *testing.T) {
 		{name: "no leader: claims with a half-made directory", change: gone, action: Claim{}, reason: RestoreClaims},
 		{name: "no leader: claims with its server down", change: func(o *Observation) { gone(o); o.PG.DataDir = DataDirPresent; down(o, "shut down") }, action: Claim{}, reason: RestoreClaims},
 		{name: "no leader: claims with a standby that is behind", change: func(o *Observation) { leaderless(o); ordered(o, "n1"); answered(o, Peer{}, standbyPeer(2000)) }, action: Claim{}, reason: RestoreClaims},
+		{name: "no leader, no watchdog that is required", change: func(o *Observation) { gone(o); unwatched(o) }, reason: ElectionRefused},
 		{name: "no leader, nofailover", change: func(o *Observation) { gone(o); o.Settings.NoFailover = true }, action: Claim{}, reason: RestoreClaims},
 		{name: "no leader: a primary stops first", change: func(o *Observation) { leaderless(o); ordered(o, "n1"); o.PG.Row.InRecovery = false }, action: Stop{}, reason: DemoteNoLock},
 		{name: "no leader: its own last beat needs no wait", change: func(o *Observation) { gone(o); o.DCS.Cluster.Status.Beat.Holder = "h1" }, action: PublishReleased{}, reason: TakeBackFinished},

@@ -81,6 +81,17 @@ func TestLeader(t *testing.T) {
 			o.PG.Row.InRecovery, o.Memory.Primary, o.Leash.Armed = true, false, 0
 			did(o, ArmLeash{}, ResultFailed)
 		}, action: Release{}, reason: LeaderUnarmed, check: wants(Release{Epoch: myEpoch, Clean: true})},
+		{name: "1.13.1 a primary that lost its watchdog stops in order", change: unwatched, action: Stop{}, reason: LeaderUnwatched,
+			check: wants(Stop{Mode: StopFast, Escalate: 2500 * time.Millisecond})},
+		{name: "1.13.1 a watchdog that is not required demotes nobody", change: func(o *Observation) { unwatched(o); o.Settings.WatchdogRequired = false }, reason: LeaderNoAction},
+		{name: "1.13.1 a watchdog that is required and well", change: func(o *Observation) { unwatched(o); o.Leash.Watchdog = "" }, reason: LeaderNoAction},
+		{name: "1.13.1 required, and nobody to own it", change: func(o *Observation) {
+			o.Leash, o.Settings.LeashOff, o.Settings.WatchdogRequired = Leash{}, true, true
+		}, action: Stop{}, reason: LeaderUnwatched},
+		{name: "1.13.1 a standby without the watchdog is not promoted", change: func(o *Observation) {
+			standbyLeaderToBe(o)
+			unwatched(o)
+		}, action: Release{}, reason: LeaderUnwatched, check: wants(Release{Epoch: myEpoch, Clean: true})},
 		{name: "1.13.3 /history is kept current", change: func(o *Observation) {
 			o.PG.Row.Timeline = 2
 			o.PG.HistoryLocal = wal.History{{Timeline: 1, LSN: 500, Reason: "no recovery target specified"}}
@@ -314,6 +325,7 @@ func TestBootstrap(t *testing.T) { // tables C and D
 	runTable(t, []row{
 		{name: "D5x first node races for /initialize", change: fresh, action: WriteInitialize{}, reason: BootstrapClaims},
 		{name: "D5x not without a bootstrap section", change: and(fresh, func(o *Observation) { o.Me.CanBootstrap = false }), reason: BootstrapWaits},
+		{name: "D5x not without a watchdog that is required", change: and(fresh, unwatched), reason: BootstrapWaits},
 		{name: "D5x not with nofailover", change: and(fresh, func(o *Observation) { o.Settings.NoFailover = true }), reason: BootstrapWaits},
 		{name: "D7x/D8x another node bootstraps", change: and(fresh, func(o *Observation) { o.DCS.Cluster.Initialize = &dcs.Initialize{ModRevision: 4} }), reason: BootstrapWaits},
 		{name: "D5x won", change: and(fresh, func(o *Observation) { did(o, WriteInitialize{}, ResultOK) }), action: Bootstrap{}, reason: BootstrapInitDB},

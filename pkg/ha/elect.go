@@ -108,6 +108,8 @@ func (o *Observation) unfit() string {
 		return "the cluster has no system identifier yet"
 	case o.PG.Row.Timeline < clusterTimeline(c): // 2.1.4, and S2 for whomever an operator named
 		return fmt.Sprintf("my timeline %d is older than the cluster's %d", o.PG.Row.Timeline, clusterTimeline(c))
+	case o.watchdogFault() != "": // 2.1.8, for a running primary too: it could not be armed
+		return "the watchdog is required and cannot be used: " + o.watchdogFault()
 	case !o.PG.Row.InRecovery:
 		return ""
 	case o.Settings.NoFailover: // 2.1.6, before 2.1.7

@@ -114,6 +114,7 @@ func observation(d *dice) *Observation {
 		m.Reinit = ReinitMemory{Seen: int64(d.of(3)), Wanted: d.yes(), Held: d.yes()}
 	}
 	pg.HalfBootstrap, pg.Resumable, s.CloneWithoutLeader = d.of(4) == 1, d.of(4) == 1, d.of(4) == 1
+	s.WatchdogRequired, o.Leash.Watchdog = d.of(4) == 1, pick(d, "", "no device")
 	return o
 }
 
@@ -154,6 +155,9 @@ func checkDecision(t *testing.T, o *Observation) {
 		}
 		if !l.Held(o.Now) || l.StopAt().Sub(o.Now) < promotionBudget(l.Timing) || !armed {
 			t.Fatalf("promotes with lease %+v, leash %+v at %v", l, o.Leash, o.Now)
+		}
+		if o.watchdogFault() != "" {
+			t.Fatal("promotes without the watchdog that is required")
 		}
 		if c.Initialize == nil || c.Initialize.SystemID != o.PG.SystemID || o.PG.Row.Timeline < clusterTimeline(c) {
 			t.Fatalf("promotes identifier %q on timeline %d", o.PG.SystemID, o.PG.Row.Timeline)

@@ -50,6 +50,8 @@ func lead(o *Observation) Decision {
 	switch {
 	case m.Releasing == m.Lease.Epoch && o.readOnly():
 		return o.then(o.releaseKey(true), HandOverStops)
+	case o.watchdogFault() != "":
+		return giveUpUnwatched(o)
 	case !o.armed() && o.armFailed():
 		return giveUpUnarmed(o)
 	case !o.armed():
@@ -87,6 +89,30 @@ func giveUpUnarmed(o *Observation) Decision {
 	m.Demoting = true
 	m.armRewind()
 	return o.begin(Stop{Mode: StopImmediate}, LeaderUnarmed, o.Last.Error)
+}
+
+// watchdogFault is why the watchdog that is required cannot be relied on; "" if
+// it can, or is not required.
+func (o *Observation) watchdogFault() string {
+	switch {
+	case !o.Settings.WatchdogRequired:
+		return ""
+	case o.Settings.LeashOff:
+		return "pgha.leash is off, and the watchdog is in the hands of the leash"
+	}
+	return o.Leash.Watchdog
+}
+
+// giveUpUnwatched: a primary that loses the watchdog it must have ends in good
+// order, and at once: the device may be counting down.
+func giveUpUnwatched(o *Observation) Decision {
+	m := &o.Memory
+	if o.readOnly() {
+		return o.then(o.releaseKey(true), LeaderUnwatched, o.watchdogFault())
+	}
+	m.Demoting = true
+	m.armRewind()
+	return o.begin(Stop{Mode: StopFast, Escalate: m.stopBudget(o) / 2}, LeaderUnwatched, o.watchdogFault())
 }
 
 func configMissing(c *dcs.Cluster) bool {

@@ -50,6 +50,14 @@ func NewTiming(ttl, loopWait, retry time.Duration) (Timing, error) {
 	return t, err
 }
 
+// Watchdog is the arithmetic of a kernel watchdog (safety B.1): the timeout Wd
+// to ask for, the longest that a device may keep instead, both in whole seconds,
+// and how far behind the deadline the last instant of a reset may lie.
+func (t Timing) Watchdog() (want, longest, tail time.Duration) {
+	longest = max((t.TTL - t.Margin - t.Period - t.RetryTimeout).Truncate(time.Second), time.Second)
+	return min(longest, 5*time.Second), longest, max(t.TTL-t.Margin-t.Budget, 0)
+}
+
 // Lease is one leadership: an epoch and the instant until which its holder may
 // act. It is a value; its methods return the next one.
 type Lease struct {

@@ -205,3 +205,32 @@ func TestIsLeader(t *testing.T) { // S14
 		t.Error("a view of the cluster is good for one ttl")
 	}
 }
+
+// TestWatchdogTiming: the values of safety B.1, and its rule for every timing
+// that may be configured.
+func TestWatchdogTiming(t *testing.T) {
+	for _, c := range []struct{ ttl, wait, retry, want, longest, tail time.Duration }{
+		{30 * sec, 10 * sec, 10 * sec, 5 * sec, 9 * sec, 2100 * time.Millisecond},
+		{8 * sec, sec, 2 * sec, 4 * sec, 4 * sec, 1300 * time.Millisecond},
+		{5 * sec, sec, sec, 2 * sec, 2 * sec, 900 * time.Millisecond},
+	} {
+		timing, _ := NewTiming(c.ttl, c.wait, c.retry)
+		if want, longest, tail := timing.Watchdog(); want != c.want || longest != c.longest || tail != c.tail {
+			t.Errorf("%v: %v, %v, %v; want %v, %v, %v", c.ttl, want, longest, tail, c.want, c.longest, c.tail)
+		}
+	}
+	for ttl := 5 * sec; ttl <= 60*sec; ttl += sec {
+		for wait := sec; wait <= 15*sec; wait += sec {
+			for retry := sec; retry <= 15*sec; retry += sec {
+				timing, err := NewTiming(ttl, wait, retry)
+				want, longest, tail := timing.Watchdog()
+				if err == nil && longest > ttl-timing.Margin-timing.Period-retry {
+					t.Fatalf("%v/%v/%v: a device of %v resets a primary after one failed round", ttl, wait, retry, longest)
+				}
+				if want < sec || want > 5*sec || want > longest || timing.Budget+tail != ttl-timing.Margin {
+					t.Fatalf("%v/%v/%v: %v, %v, %v", ttl, wait, retry, want, longest, tail)
+				}
+			}
+		}
+	}
+}

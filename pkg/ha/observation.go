@@ -89,6 +89,8 @@ type Settings struct {
 	CloneWithoutLeader bool
 	// LeashOff: pgha.leash is off; nothing is armed and S1 rests on the agent.
 	LeashOff bool
+	// WatchdogRequired: watchdog.mode is required; without it this node is no primary.
+	WatchdogRequired bool
 	// Document is the dynamic configuration as JSON, for a /config that is missing.
 	Document []byte
 }
@@ -307,4 +309,7 @@ type Leash struct {
 	Deadline  Instant // of the armed epoch
 	Highest   int64   // highest epoch ever armed or latched: none below can be armed
 	Suspended bool
+	// Watchdog is why the kernel watchdog is not in force, or would not be if
+	// the leash were armed now; "" if all is well, or it is not required.
+	Watchdog string
 }

@@ -21,6 +21,7 @@ const (
 	LeaderSlots
 	LeaderTooLate
 	LeaderUnarmed
+	LeaderUnwatched
 	LeaderBehind
 	SecondaryNoAction
 	SecondaryFollows
@@ -115,6 +116,7 @@ var reasonTexts = [reasons]string{
 	LeaderSlots:             "updating replication slots",
 	LeaderTooLate:           "too little is left of the lease to promote; waiting for the next renewal",
 	LeaderUnarmed:           "giving the leadership away, because the leash did not take its deadline: %d",
+	LeaderUnwatched:         "giving the leadership away, because the watchdog is required and not in force: %d",
 	LeaderBehind:            "giving the leadership away, because my timeline is older than the cluster's",
 	SecondaryNoAction:       "no action. I am (%me), a secondary, and following a leader (%d)",
 	SecondaryFollows:        "following a new leader (%d)",

@@ -35,6 +35,9 @@ func recoverLeader(o *Observation) Decision {
 	if !o.wasPrimary() { // R7: comes up read-only, is promoted in a later turn
 		return o.begin(Start{}, StartReadOnly)
 	}
+	if fault := o.watchdogFault(); fault != "" { // it could not be armed, or would go on unguarded
+		return o.then(o.release(), LeaderUnwatched, fault)
+	}
 	if o.startOverdue() { // R1 when the timeout is 0
 		can, ask := o.failoverPossible(failoverQuery{})
 		switch {

@@ -149,6 +149,9 @@ func claimToRestore(o *Observation) (d Decision, ok bool) {
 	case o.Now < m.YieldUntil: // what made it give the key away may need a moment to pass
 		return o.wait(m.YieldUntil.Sub(o.Now), RestoreClaims), true
 	}
+	if fault := o.watchdogFault(); fault != "" {
+		return o.rest(ElectionRefused, "the watchdog is required and cannot be used: "+fault), true
+	}
 	if hold := m.holdOff(o); hold > 0 {
 		return o.wait(hold, ElectionHoldOff, hold.Round(100*time.Millisecond).String()), true
 	}

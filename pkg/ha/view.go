@@ -55,6 +55,9 @@ type View struct {
 	MaximumLagOnFailover int64
 	Config               []byte // dynamic configuration in force, JSON
 
+	// WatchdogFailed: the kernel watchdog is required and cannot be relied on.
+	WatchdogFailed bool
+
 	Reason string // the sentence of the last decision
 }
 

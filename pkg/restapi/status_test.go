@@ -35,6 +35,11 @@ func TestCachesFollow(t *testing.T) {
 
 	a.update(func(v *ha.View) { v.Paused = true })
 	has("/patroni", `"pause": true`)
+	if strings.Contains(ask(h, http.MethodGet, "/patroni", "").Body.String(), "watchdog") {
+		t.Error("a watchdog that is well is mentioned")
+	}
+	a.update(func(v *ha.View) { v.WatchdogFailed = true })
+	has("/patroni", `, "watchdog_failed": true`)
 	has("/metrics", `patroni_is_paused{name="pg-db-02",scope="pg-ha-cluster"} 1`)
 
 	a.mu.Lock()
