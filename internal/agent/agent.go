@@ -236,8 +236,10 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 }
 
 func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
+	ask := &failsafe{me: me, ask: a.client.Failsafe, now: now, wake: a.wake, log: a.log}
+	defer ask.close()
 	l := loop.New(loop.Options{
-		Me: me, DCS: a.store, Node: a.node, Ops: a.runner, Leash: a.keeper, Peers: a.board.peers,
+		Me: me, DCS: a.store, Node: a.node, Ops: a.runner, Leash: a.keeper, Peers: a.board.peers, Failsafe: ask, Promises: a.board.promises,
 		Settings:  func() ha.Settings { return settings(a.config.Load()) },
 		Configure: a.takeDocument, Reinit: a.board.reinit.newest, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
 	})

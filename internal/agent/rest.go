@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/ha/loop"
 	"github.com/pgha/pgha/pkg/restapi"
 )
 
@@ -22,6 +23,8 @@ type board struct {
 	now     func() ha.Instant
 	wake    func()
 	reload  func()
+	// promises are what leaders were told that live by the failsafe mode.
+	promises *loop.Promises
 	// published is told of each new view; it must not block.
 	published func()
 
@@ -31,7 +34,7 @@ type board struct {
 }
 
 func newBoard(first *ha.View) *board {
-	b := &board{changed: make(chan struct{}), published: func() {}}
+	b := &board{promises: &loop.Promises{}, changed: make(chan struct{}), published: func() {}}
 	b.view.Store(first)
 	return b
 }
@@ -107,6 +110,12 @@ func (b *board) AskMembers(ctx context.Context, members []dcs.Member) map[string
 		}
 	}
 	return out
+}
+
+// Failsafe implements restapi.Agent.
+func (b *board) Failsafe(leader string, ttl time.Duration) bool {
+	defer b.wake()
+	return b.promises.Accept(leader, b.now().Add(ttl))
 }
 
 // Reload implements restapi.Agent.

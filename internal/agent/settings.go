@@ -18,7 +18,7 @@ func settings(e *config.Effective) ha.Settings {
 		MaxTimelinesHistory: d.MaxTimelinesHistory, PrimaryStartTimeout: d.PrimaryStartTimeout,
 		Pause:               d.Pause,
 		WipeOnRewindFailure: p.RemoveDataDirOnRewindFailure, WipeOnDivergence: p.RemoveDataDirOnDivergedTimeline,
-		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, KeepUnknownSlots: keepUnknownSlots(d),
+		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, Failsafe: d.FailsafeMode, KeepUnknownSlots: keepUnknownSlots(d),
 		NoFailover: tags.NoFailover(), FailoverPriority: tags.FailoverPriority(),
 		LeashOff: e.PGHA.Leash == "off", Document: d.Raw, CloneWithoutLeader: cloneWithoutLeader(p),
 		WatchdogRequired: e.Local.Watchdog.Mode == watchdogRequired,

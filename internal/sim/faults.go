@@ -34,7 +34,7 @@ type fault struct {
 	gap    int64 // mean time between two
 }
 
-var profiles = []settings{{30, 10, 10}, {8, 1, 2}, {5, 1, 1}}
+var profiles = []settings{{TTL: 30, Wait: 10, Retry: 10}, {TTL: 8, Wait: 1, Retry: 2}, {TTL: 5, Wait: 1, Retry: 1}}
 
 func newPlan(r *rand.Rand, only []string) plan {
 	p := plan{
@@ -76,7 +76,7 @@ func (p *plan) String() string {
 	for _, f := range p.faults {
 		kinds = append(kinds, f.kind)
 	}
-	return fmt.Sprintf("%d nodes, ttl %d loop_wait %d retry_timeout %d, %s virtual; %s", p.nodes, p.settings.TTL, p.settings.Wait, p.settings.Retry, clock(p.end), strings.Join(kinds, ", "))
+	return fmt.Sprintf("%d nodes, ttl %d loop_wait %d retry_timeout %d failsafe_mode %t, %s virtual; %s", p.nodes, p.settings.TTL, p.settings.Wait, p.settings.Retry, p.settings.Failsafe, clock(p.end), strings.Join(kinds, ", "))
 }
 
 func kinds(t int64) []*fault {
@@ -160,7 +160,7 @@ func kinds(t int64) []*fault {
 			if s.TTL > w.plan.settings.TTL { // the time to come to rest was worked out for this one
 				s = w.plan.settings
 			}
-			_, _ = w.srv.Put(base+"/config", []byte(fmt.Sprintf(`{"ttl":%d,"loop_wait":%d,"retry_timeout":%d}`, s.TTL, s.Wait, s.Retry)), 0)
+			_, _ = w.srv.Put(base+"/config", []byte(fmt.Sprintf(`{"ttl":%d,"loop_wait":%d,"retry_timeout":%d,"failsafe_mode":%t}`, s.TTL, s.Wait, s.Retry, w.plan.settings.Failsafe)), 0)
 			w.pump()
 		}),
 	}
@@ -171,6 +171,9 @@ func (w *world) schedule() {
 	for i, f := range w.plan.faults {
 		r := w.stream(100 + uint64(i))
 		first := 5 * sec
+		if len(w.Only) > 0 { // by then everybody has joined
+			first = 30 * sec
+		}
 		if f.kind == "trap" { // set from the first copy on
 			first = 0
 		}

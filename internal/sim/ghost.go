@@ -34,6 +34,8 @@ type round struct {
 	sent  ha.Instant
 	ttl   time.Duration // as announced to everybody
 	law   ha.Instant    // the deadline that may be acted on
+	// agreed is the deadline that the members of /failsafe outwait, whatever the beat says.
+	agreed ha.Instant
 }
 
 func (g *ghost) init() {
@@ -73,7 +75,7 @@ func (g *ghost) arm(n *node, epoch int64, deadline ha.Instant) {
 		g.w.fail("S7", "%s arms epoch %d, but its last round in etcd was of %d", n.name, epoch, r.epoch)
 	case deadline > r.law:
 		g.w.fail("S7", "%s arms a deadline %v beyond the law", n.name, deadline.Sub(r.law))
-	case deadline > r.sent.Add(budgetOf(r.ttl)):
+	case deadline > max(r.sent.Add(budgetOf(r.ttl)), r.agreed):
 		g.w.fail("S7", "%s arms a deadline %v beyond what its newest beat announces (%v)", n.name, deadline.Sub(r.sent.Add(budgetOf(r.ttl))), r.ttl)
 	}
 }

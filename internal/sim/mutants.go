@@ -45,8 +45,14 @@ var Mutants = []Mutant{
 	{"M23", "every member takes a restore order for its own", []string{"R2"}, []string{"restore", "trap", "agent crash"}},
 	{"M24", "a directory with half a restore in it is taken for a whole one", []string{"S9", "R3", "R1"}, []string{"restore", "trap", "power"}},
 	{"M25", "the leash is not needed for a restore", []string{"R3", "S8", "S6"}, []string{"restore", "trap", "power"}},
+	{"M19", "a majority of the members of /failsafe is enough", []string{"S7", "S1", "S8"}, []string{"etcd down", "cut peers", "agent crash"}},
+	{"M28", "one answer is enough for a failsafe round", []string{"S7", "S1", "S8"}, []string{"etcd down", "cut peers", "agent crash"}},
+	{"M29", "a promise to a leader is forgotten at once", []string{"S1", "S14", "S8", "S7"}, []string{"cut etcd", "cut peers"}},
 	{"M21", "role endpoints answer from the status of the last turn", []string{"S14"}, []string{"cut etcd", "agent hang"}},
 }
+
+// failsafeMutant: those that need the mode on.
+func failsafeMutant(id string) bool { return id == "M19" || id == "M28" || id == "M29" }
 
 func (w *world) mutateStore(n *node, s *store) dcs.Store {
 	switch w.Mutant {

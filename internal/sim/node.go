@@ -26,6 +26,8 @@ type node struct {
 
 	// The agent, while it runs.
 	client     *mem.Client
+	failsafe   *failsafe
+	promises   *loop.Promises
 	loop       *loop.Loop
 	view       *ha.View
 	settings   settings
@@ -50,6 +52,8 @@ type settings struct {
 	TTL   int `json:"ttl"`
 	Wait  int `json:"loop_wait"`
 	Retry int `json:"retry_timeout"`
+	// Failsafe is the failsafe mode.
+	Failsafe bool `json:"failsafe_mode"`
 }
 
 func newNode(w *world, i int) *node {
@@ -85,11 +89,13 @@ func (n *node) startAgent() {
 	n.client.SetStaleAfter(time.Duration(n.w.plan.stale))
 	n.client.SetPartitioned(n.w.ghost.cut[n.name])
 	n.settings, n.op, n.opCancel, n.reinit, n.view, n.expecting = n.w.plan.settings, ha.Operation{Serial: n.op.Serial}, false, ha.Reinit{}, nil, false
+	n.failsafe, n.promises = &failsafe{n: n}, &loop.Promises{}
 	n.loop = loop.New(loop.Options{
 		Me: ha.Identity{Name: n.name, Scope: "sim", ConnURL: "postgres://" + n.name + ":5432/postgres",
 			APIURL: "http://" + n.name + ":8008/patroni", Version: "4.1.4", Holder: "holder-" + n.name, CanBootstrap: true},
 		DCS: n.w.mutateStore(n, &store{n: n, c: n.client}), Node: n.w.mutateServer(n, &n.server), Ops: operator{n},
 		Leash: n.w.mutateLeash(n, &n.leash), Peers: peers{n},
+		Failsafe: n.failsafe, Promises: n.promises,
 		Settings: n.current, Configure: n.configure,
 		Reinit: func() ha.Reinit { return n.reinit },
 		Now:    n.clock, Wall: func() time.Time { return time.Unix(1_800_000_000, n.w.now) },
@@ -180,6 +186,7 @@ func (n *node) gone() {
 	n.gen++
 	n.op.Serial++
 	n.op.Running = false
+	n.failsafe, n.promises = nil, nil
 	n.loop, n.view, n.idle, n.woken, n.hung = nil, nil, false, false, 0
 	_ = n.client.Close()
 }
@@ -211,7 +218,7 @@ func (n *node) current() ha.Settings {
 	return ha.Settings{
 		TTL: time.Duration(s.TTL) * time.Second, LoopWait: time.Duration(s.Wait) * time.Second, RetryTimeout: time.Duration(s.Retry) * time.Second,
 		MaximumLagOnFailover: n.w.plan.maxLag, PrimaryStartTimeout: time.Duration(n.w.plan.startTimeout) * time.Second,
-		WipeOnRewindFailure: n.w.plan.wipe, FailoverPriority: 1, Document: doc,
+		WipeOnRewindFailure: n.w.plan.wipe, FailoverPriority: 1, Document: doc, Failsafe: s.Failsafe,
 	}
 }
 

@@ -23,6 +23,11 @@ type Options struct {
 	// Strict makes a timeline number that was used twice a violation even
 	// where no member could know of its first use (see ghost.newTimeline).
 	Strict bool
+	// Only are the kinds of faults to play, none: as the seed chooses. Nodes is
+	// their number then, Failsafe turns the mode on.
+	Only     []string
+	Nodes    int
+	Failsafe bool
 	// Trace, when set, gets a readable line for all that happens.
 	Trace func(line string)
 }
@@ -34,6 +39,7 @@ type Result struct {
 	Events    int
 	Decisions int
 	Acks      int
+	Agreed    int // complete rounds of the failsafe mode
 	Leaders   int // leaderships over the run
 	Reused    int // timeline numbers used twice, tolerated unless Strict
 	Reasons   [ha.Reasons]int
@@ -71,7 +77,16 @@ func Run(o Options) Result {
 	w.res.Faults = map[string]int{}
 	w.ghost.w = w
 	w.ghost.init()
-	w.plan = newPlan(w.stream(0), environment(o.Mutant))
+	only := o.Only
+	if only == nil {
+		only = environment(o.Mutant)
+	}
+	w.plan = newPlan(w.stream(0), only)
+	if o.Nodes > 0 {
+		w.plan.nodes = min(o.Nodes, len(w.plan.ppm))
+		w.plan.badStart = 0
+	}
+	w.plan.settings.Failsafe = o.Failsafe || failsafeMutant(o.Mutant) || w.stream(3).IntN(3) == 0
 	w.res.Schedule = w.plan.String()
 	w.srv = mem.NewServer(mem.Options{Now: func() int64 { return w.now }, MinTTL: 2 * time.Second})
 	for i := range w.plan.nodes {

@@ -296,7 +296,7 @@ func dynamicRows() []row {
 		{path: "synchronous_mode", kind: kBoolOrEnum, enum: "off on quorum", st: later},
 		{path: "synchronous_mode_strict", kind: kBool, st: later},
 		{path: "synchronous_node_count", kind: kInt, min: 1, max: maxInt31, st: later},
-		{path: "failsafe_mode", kind: kBool, st: later},
+		{path: "failsafe_mode", kind: kBool},
 		{path: "pause", kind: kBool},
 		{path: "member_slots_ttl", kind: kInt, unit: "s", min: 0, max: maxInt31},
 		{path: "slots", kind: kSlots, st: later},

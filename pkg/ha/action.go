@@ -17,7 +17,9 @@ type Action interface{ action() }
 type (
 	// Renew does one round for the held lease: keepalive and guarded
 	// transaction with the next beat.
-	Renew struct{}
+	Renew struct {
+		Beside *AskFailsafe // nil: etcd alone is asked
+	}
 	// Claim takes the free leader key under the guards of the snapshot.
 	Claim struct{}
 	// TakeBack renews for an epoch that the snapshot shows to be this node's
@@ -63,6 +65,11 @@ type (
 	WriteConfig struct{ Revision int64 }
 	// WriteHistory writes /history, guarded by the epoch.
 	WriteHistory struct{ Lines []dcs.HistoryLine }
+	// WriteFailsafe writes /failsafe, guarded by the epoch and its revision.
+	WriteFailsafe struct {
+		Members  map[string]string
+		Revision int64
+	}
 	// CleanFailover empties /failover, if it is still at Revision.
 	CleanFailover struct{ Revision int64 }
 	// WriteRestore says what became of a restore order, guarded by its revision.
@@ -149,6 +156,7 @@ func (WriteInitialize) action() {}
 func (DropInitialize) action()  {}
 func (WriteConfig) action()     {}
 func (WriteHistory) action()    {}
+func (WriteFailsafe) action()   {}
 func (CleanFailover) action()   {}
 func (MoveAside) action()       {}
 func (Exit) action()            {}

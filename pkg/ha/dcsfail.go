@@ -9,6 +9,8 @@ func withoutDCS(o *Observation) Decision {
 	switch {
 	case o.Settings.Pause || o.DCS.Cluster == nil || m.Bootstrap != BootstrapNone: // X1; nothing is touched before the first snapshot
 		return o.rest(OfflineWaiting, o.DCS.Error)
+	case m.Lease.Held(o.Now) && m.Lease.Agreed > m.Lease.Renewed: // X2
+		return o.rest(FailsafeHolds)
 	case m.Lease.Held(o.Now):
 		return o.rest(OfflineWaiting, o.DCS.Error)
 	case !down && m.Primary: // X3
@@ -22,6 +24,8 @@ func withoutDCS(o *Observation) Decision {
 			return o.wait(left, OfflineWaiting, o.DCS.Error)
 		}
 		return o.begin(Start{}, OfflineReadOnly)
+	case o.promised():
+		return o.rest(FailsafeFollows, o.Promise.Leader)
 	default: // X4
 		return o.rest(OfflineWaiting, o.DCS.Error)
 	}

@@ -12,49 +12,54 @@ import (
 // The order of the cases is the policy; the first that applies decides.
 func Decide(o Observation) Decision {
 	o.note()
+	before := o.Memory
+	return o.bound(policy(&o), before)
+}
+
+func policy(o *Observation) Decision {
 	switch {
 	case o.roundDue():
-		return o.then(renewal(&o), LeaseRenewal) // before all else, and nothing else in this turn
+		return o.then(renewal(o), LeaseRenewal) // before all else, and nothing else in this turn
 	case o.Op.Running:
-		return duringOperation(&o)
+		return duringOperation(o)
 	case o.Stopping && o.Memory.Bootstrap != BootstrapNone && o.DCS.Fresh && !o.published():
-		return cleanBootstrap(&o)
+		return cleanBootstrap(o)
 	case o.Stopping:
-		return stopping(&o)
+		return stopping(o)
 	case !o.DCS.Fresh:
-		return withoutDCS(&o)
+		return withoutDCS(o)
 	}
-	if d, ok := reinit(&o); ok {
+	if d, ok := reinit(o); ok {
 		return d
 	}
 	switch {
 	case o.Settings.Pause:
-		return paused(&o)
+		return paused(o)
 	case o.PG.DataDir == DataDirUnreadable:
-		return unreadable(&o)
+		return unreadable(o)
 	case o.Memory.Bootstrap != BootstrapNone:
-		return bootstrapping(&o)
+		return bootstrapping(o)
 	}
-	if d, ok := restoring(&o); ok {
+	if d, ok := restoring(o); ok {
 		return d
 	}
 	switch {
 	case o.PG.DataDir != DataDirPresent:
-		return emptyDirectory(&o)
+		return emptyDirectory(o)
 	case o.foreign():
 		return o.exit(1, ForeignSystem, o.PG.SystemID+", the cluster's is "+o.DCS.Cluster.Initialize.SystemID)
 	case o.mustTakeBack():
-		return takeBack(&o)
+		return takeBack(o)
 	case o.PG.Process == ProcessDown:
-		return recoverServer(&o)
+		return recoverServer(o)
 	case o.PG.Process == ProcessStarting:
-		return starting(&o)
+		return starting(o)
 	case o.holds():
-		return lead(&o)
+		return lead(o)
 	case o.DCS.Cluster.Leader == nil:
-		return elect(&o)
+		return elect(o)
 	default:
-		return follow(&o)
+		return follow(o)
 	}
 }
 
@@ -74,6 +79,7 @@ func (o *Observation) note() {
 	if o.PG.Known {
 		m.Primary = !o.PG.Row.InRecovery
 	}
+	o.noteFailsafe() // before the snapshot, which may show that somebody else leads
 	if o.DCS.Fresh {
 		o.noteCluster()
 		o.noteOrder()
@@ -162,6 +168,8 @@ func (o *Observation) noteOutcome() {
 		if a.SystemID == "" && last.Result == ResultOK {
 			m.Bootstrap = BootstrapWon
 		}
+	case WriteFailsafe:
+		m.FailsafeSent.Done = last.Result == ResultOK
 	case MoveAside:
 		m.Bootstrap = BootstrapFailed
 	default: // the others show in the next observation
@@ -265,11 +273,12 @@ func (o *Observation) roundDue() bool {
 }
 
 func renewal(o *Observation) Action {
+	beside := o.failsafeAsk()
 	o.Memory.Lease.Attempt = o.Now
 	if o.DCS.Fresh && o.DCS.Cluster.Leader == nil {
 		return Claim{} // rule (d): the key is gone, the deadline is not
 	}
-	return Renew{}
+	return Renew{Beside: beside}
 }
 
 // foreign: row E2.

@@ -2,6 +2,8 @@ package ha
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
@@ -15,6 +17,9 @@ func elect(o *Observation) Decision {
 	m := &o.Memory
 	if m.Lease.Epoch != 0 { // rule (d) was tried a moment ago, and is tried again
 		return o.rest(ElectionReclaims)
+	}
+	if o.promised() {
+		return o.keepPromise()
 	}
 	if o.claimsInitialize() { // E4, E5
 		if o.PG.Known && o.PG.Row.InRecovery {
@@ -110,6 +115,8 @@ func (o *Observation) unfit() string {
 		return fmt.Sprintf("my timeline %d is older than the cluster's %d", o.PG.Row.Timeline, clusterTimeline(c))
 	case o.watchdogFault() != "": // 2.1.8, for a running primary too: it could not be armed
 		return "the watchdog is required and cannot be used: " + o.watchdogFault()
+	case o.unlisted(): // for a running primary too: a leader that lives by the others would not hear of its claim
+		return "failsafe_mode is on and I am not in /failsafe"
 	case !o.PG.Row.InRecovery:
 		return ""
 	case o.Settings.NoFailover: // 2.1.6, before 2.1.7
@@ -160,6 +167,13 @@ func (o *Observation) racers() []dcs.Member {
 	for i := range o.DCS.Cluster.Members {
 		add(&o.DCS.Cluster.Members[i])
 	}
+	if f := o.DCS.Cluster.Failsafe; f != nil && o.Settings.Failsafe {
+		for _, name := range slices.Sorted(maps.Keys(f.Members)) {
+			if o.DCS.Cluster.Member(name) == nil && !slices.ContainsFunc(o.Memory.LastMembers, func(mem dcs.Member) bool { return mem.Name == name }) {
+				add(&dcs.Member{Name: name, APIURL: f.Members[name]})
+			}
+		}
+	}
 	return out
 }
 
@@ -179,6 +193,7 @@ func (o *Observation) racersToAsk(waiting bool) *AskPeers {
 	ask := AskPeers{Timeout: peerTimeout}
 	for _, mem := range o.racers() {
 		gone := o.DCS.Cluster.Member(mem.Name) == nil
+		gone = gone && !o.inFailsafe(mem.Name) // keys vanish with etcd, too
 		if prev, known := p.Answers[mem.Name]; gone || asked && known && !prev.Reachable {
 			ask.Glance = append(ask.Glance, mem)
 		} else {

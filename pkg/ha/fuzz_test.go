@@ -91,7 +91,7 @@ func observation(d *dice) *Observation {
 	}
 	o.Leash = pick(d, o.Leash, o.Leash, Leash{}, Leash{Attached: true}, Leash{Attached: true, Armed: 110, Highest: 110}, Leash{Attached: true, Armed: myEpoch, Highest: myEpoch, Suspended: true}, Leash{Attached: true, Highest: 1000})
 	if d.yes() {
-		did(o, pick[Action](d, Renew{}, Claim{}, TakeBack{Epoch: myEpoch}, Release{Epoch: myEpoch}, WriteInitialize{}, MoveAside{}, ArmLeash{}, SyncSlots{}, AskPeers{}, WriteHistory{}),
+		did(o, pick[Action](d, Renew{}, Claim{}, TakeBack{Epoch: myEpoch}, Release{Epoch: myEpoch}, WriteInitialize{}, MoveAside{}, ArmLeash{}, SyncSlots{}, AskPeers{}, WriteHistory{}, WriteFailsafe{}),
 			pick(d, ResultOK, ResultConflict, ResultUnknown, ResultFailed, ResultLeaseLost))
 	}
 	m := &o.Memory
@@ -112,6 +112,13 @@ func observation(d *dice) *Observation {
 	if d.of(4) == 1 {
 		o.Reinit = Reinit{Serial: int64(d.of(3)), Force: d.yes(), FromLeader: d.yes(), Cancel: d.yes()}
 		m.Reinit = ReinitMemory{Seen: int64(d.of(3)), Wanted: d.yes(), Held: d.yes()}
+	}
+	if d.of(3) == 1 {
+		s.Failsafe = d.of(4) != 1
+		c.Failsafe = pick(d, nil, &dcs.Failsafe{ModRevision: 50}, &dcs.Failsafe{Members: map[string]string{"n1": "u"}, ModRevision: 50}, &dcs.Failsafe{Members: map[string]string{"n1": "u", "n4": ""}, ModRevision: 51})
+		m.FailsafeSent = pick(d, FailsafeWrite{}, FailsafeWrite{Revision: 50, Members: map[string]string{"n1": "u"}, Any: map[string]string{"n5": "v"}, Done: d.yes()})
+		o.Failsafe = FailsafeRound{Running: d.of(4) == 1, Complete: d.yes(), Epoch: pick[int64](d, myEpoch, 3), Sent: plus(-time.Duration(d.of(30)) * sec), Timing: m.Lease.Timing}
+		o.Promise = Promise{Leader: "n2", Until: plus(time.Duration(d.of(60)-30) * sec)}
 	}
 	pg.HalfBootstrap, pg.Resumable, s.CloneWithoutLeader = d.of(4) == 1, d.of(4) == 1, d.of(4) == 1
 	s.WatchdogRequired, o.Leash.Watchdog = d.of(4) == 1, pick(d, "", "no device")
@@ -215,11 +222,18 @@ func checkDecision(t *testing.T, o *Observation) {
 			t.Fatalf("rewinds from %+v", a.From)
 		}
 	case Claim: // S6, S7
+		if l.Epoch == 0 && o.Now < o.Promise.Until && !Released(c) {
+			t.Fatal("breaks a promise")
+		}
 		if c == nil || c.Leader != nil || o.Stopping && l.Epoch == 0 {
 			t.Fatalf("claims: leader %+v", c.Leader)
 		}
 		if c.Restore.Open() && c.Restore.Member != "n1" && l.Epoch == 0 && m.Bootstrap == BootstrapNone {
 			t.Fatalf("claims while %s is to restore the cluster", c.Restore.Member)
+		}
+	case WriteFailsafe:
+		if l.Epoch == 0 || !o.Settings.Failsafe || a.Members["n1"] == "" {
+			t.Fatalf("writes %+v", a)
 		}
 	case WriteHistory:
 		if l.Epoch == 0 { // S10

@@ -151,6 +151,9 @@ func promote(o *Observation) Decision {
 
 // stayPrimary: 1.13 step 3 for asynchronous clusters.
 func stayPrimary(o *Observation) Decision {
+	if d, stale := o.writeFailsafe(); stale {
+		return d
+	}
 	if lines, stale := o.historyLines(); stale {
 		return o.then(WriteHistory{Lines: lines}, LeaderWritesHistory)
 	}

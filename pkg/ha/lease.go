@@ -71,6 +71,8 @@ type Lease struct {
 	// Renewed is when the last successful round was sent, Attempt when the
 	// last round was.
 	Renewed, Attempt Instant
+	// Agreed is when the last complete round of the failsafe mode was sent.
+	Agreed Instant
 }
 
 // StopAt is the instant at which an orderly demotion must begin.

@@ -62,6 +62,9 @@ type Memory struct {
 	Restore RestoreMemory
 	Reinit  ReinitMemory
 
+	// FailsafeSent is of /failsafe as last written by this node.
+	FailsafeSent FailsafeWrite
+
 	// WasPaused: the last turn saw pause.
 	WasPaused bool
 	// OpSeen is the serial of the last operation whose result was taken in.
@@ -189,5 +192,9 @@ func (m *Memory) ownStatus(o *Observation) bool {
 	if st.Beat.Epoch == 0 {
 		return st.ModRevision == m.Lease.Epoch
 	}
-	return st.Beat.Epoch == m.Lease.Epoch && st.Beat.Beat == m.Lease.Beat
+	newest := m.Lease.Beat
+	if m.Lease.Agreed > m.Lease.Renewed && st.Beat.Beat == newest+1 {
+		newest++ // in the failsafe mode, a round whose outcome was not heard of
+	}
+	return st.Beat.Epoch == m.Lease.Epoch && st.Beat.Beat == newest
 }

@@ -29,6 +29,8 @@ type Observation struct {
 	Op       Operation
 	Peers    Peers
 	Leash    Leash
+	Failsafe FailsafeRound
+	Promise  Promise
 
 	// Last is the outcome of the action decided just before, if any.
 	Last Outcome
@@ -77,6 +79,7 @@ type Settings struct {
 	WipeOnRewindFailure         bool // remove_data_directory_on_rewind_failure
 	WipeOnDivergence            bool // remove_data_directory_on_diverged_timelines
 	UseSlots                    bool
+	Failsafe                    bool // failsafe_mode
 	MemberSlotsTTL              time.Duration
 	// KeepUnknownSlots: /config names slots of its own kind (slots,
 	// ignore_slots); until they are understood, nothing is dropped.

@@ -68,6 +68,9 @@ func pausedLeader(o *Observation) Decision {
 	if d, ok := manualFailover(o); ok {
 		return d
 	}
+	if d, stale := o.writeFailsafe(); stale {
+		return d
+	}
 	if lines, stale := o.historyLines(); stale {
 		return o.then(WriteHistory{Lines: lines}, LeaderWritesHistory)
 	}

@@ -19,6 +19,7 @@ const (
 	LeaderRepairsConfig
 	LeaderWritesHistory
 	LeaderSlots
+	LeaderWritesFailsafe
 	LeaderTooLate
 	LeaderUnarmed
 	LeaderUnwatched
@@ -32,6 +33,8 @@ const (
 	DemoteOffline
 	OfflineReadOnly
 	OfflineWaiting
+	FailsafeHolds
+	FailsafeFollows
 	DivergenceChecking
 	RewindWaitsForLeader
 	RewindRunning
@@ -114,6 +117,7 @@ var reasonTexts = [reasons]string{
 	LeaderRepairsConfig:     "restoring /config from the local copy",
 	LeaderWritesHistory:     "updating the timeline history",
 	LeaderSlots:             "updating replication slots",
+	LeaderWritesFailsafe:    "updating /failsafe: the members that must agree while etcd is away",
 	LeaderTooLate:           "too little is left of the lease to promote; waiting for the next renewal",
 	LeaderUnarmed:           "giving the leadership away, because the leash did not take its deadline: %d",
 	LeaderUnwatched:         "giving the leadership away, because the watchdog is required and not in force: %d",
@@ -127,6 +131,8 @@ var reasonTexts = [reasons]string{
 	DemoteOffline:           "demoting self because etcd is not accessible and I was a leader: %d",
 	OfflineReadOnly:         "starting read-only, etcd is not accessible",
 	OfflineWaiting:          "etcd is not accessible: %d",
+	FailsafeHolds:           "continue to run as a leader because failsafe mode is enabled and all members are accessible",
+	FailsafeFollows:         "no action. The leader (%d) lives by the failsafe mode, and I agreed to it",
 	DivergenceChecking:      "comparing the local WAL with the leader's (%d)",
 	RewindWaitsForLeader:    "waiting for the leader (%d) to finish its checkpoint before pg_rewind",
 	RewindRunning:           "running pg_rewind from %d",

@@ -25,6 +25,9 @@ type View struct {
 	AnswerUntil Instant
 	Deadline    Instant
 
+	// FailsafeUntil: until then the failsafe mode is active, 0: it is not.
+	FailsafeUntil Instant
+
 	Paused  bool
 	Cluster *dcs.Cluster // newest snapshot, nil before the first
 	// ClusterAt is when Cluster was last known to be current; a view of it
@@ -69,6 +72,10 @@ func (v *View) IsLeader(now Instant) bool {
 	}
 	return v.Paused || now < v.AnswerUntil
 }
+
+// FailsafeActive tells whether a leader lives by the failsafe mode, as far as
+// this node knows: it is the one, or it agreed to it.
+func (v *View) FailsafeActive(now Instant) bool { return v != nil && now < v.FailsafeUntil }
 
 // ClusterValid tells whether the cluster view is recent enough to answer from.
 func (v *View) ClusterValid(now Instant) bool {

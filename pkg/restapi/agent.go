@@ -2,6 +2,7 @@ package restapi
 
 import (
 	"context"
+	"time"
 
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
@@ -36,6 +37,9 @@ type Agent interface {
 	// AskMembers asks these members for their status, all at once; the answer
 	// has an entry for each, Reachable false for those that are silent.
 	AskMembers(ctx context.Context, members []dcs.Member) map[string]ha.Peer
+	// Failsafe promises the leader that asks not to race for at least ttl from
+	// now, unless this node leads or is about to: then it returns false.
+	Failsafe(leader string, ttl time.Duration) bool
 	// Reload asks for a reload of the local configuration; it does not wait.
 	Reload()
 }

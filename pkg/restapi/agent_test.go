@@ -38,6 +38,8 @@ type fakeAgent struct {
 	putErr  error
 	writes  []string
 	reloads int
+	refuses bool     // POST /failsafe
+	promise []string // given
 	fakeBackups
 	// onFailover runs after a failover request was written.
 	onFailover func(*fakeAgent)
@@ -65,6 +67,15 @@ func (a *fakeAgent) ClusterChanged() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.changed
+}
+
+func (a *fakeAgent) Failsafe(leader string, ttl time.Duration) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.refuses {
+		a.promise = append(a.promise, leader+" "+ttl.String())
+	}
+	return !a.refuses
 }
 
 func (a *fakeAgent) ReadCluster(context.Context) (*dcs.Cluster, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
 // maxAnswer bounds what the client reads of an answer, in bytes.
@@ -148,6 +149,34 @@ func (c *Client) do(ctx context.Context, method, url string, payload []byte) (in
 		return 0, "", fmt.Errorf("%s %s: answer is larger than %d bytes", method, req.URL.Redacted(), maxAnswer)
 	}
 	return resp.StatusCode, string(text), nil
+}
+
+// FailsafeRequest is the body of POST /failsafe (wire contract §5.7).
+type FailsafeRequest struct {
+	Name    string             `json:"name"`
+	ConnURL string             `json:"conn_url"`
+	APIURL  string             `json:"api_url"`
+	Slots   map[string]wal.LSN `json:"slots,omitempty"`
+	// PGHA is what only our members understand; Patroni's ignore it.
+	PGHA FailsafeTTL `json:"pgha"`
+}
+
+// FailsafeTTL says for how long the leader counts on the promise.
+type FailsafeTTL struct {
+	TTL int64 `json:"ttl"` // milliseconds
+}
+
+// Failsafe asks the member that publishes apiURL to let this leader be. Nil
+// means that it promised to.
+func (c *Client) Failsafe(ctx context.Context, apiURL string, r FailsafeRequest) error {
+	status, text, err := c.Post(ctx, apiURL, "/failsafe", r)
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask member: %w", err)
+	case status != http.StatusOK || text != failsafeAccepted:
+		return fmt.Errorf("ask member: it answers %d %q", status, oneLine(text[:min(len(text), 80)]))
+	}
+	return nil
 }
 
 // MemberStatus asks a member for its status document at the api_url it

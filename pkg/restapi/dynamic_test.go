@@ -101,10 +101,6 @@ func TestSmallRequests(t *testing.T) {
 			t.Errorf("GET %s: %d", path, got.Code)
 		}
 	}
-	setConfig(a, `{"failsafe_mode":true}`)
-	if got := ask(h, "POST", "/failsafe", `{"name":"x"}`); got.Code != 501 {
-		t.Errorf("failsafe switched on: %d", got.Code)
-	}
 }
 
 // TestFirstSegmentSelects: what follows the first segment does not matter to

@@ -242,6 +242,8 @@ func Readiness(query url.Values, f Facts) int {
 	switch {
 	case !f.running() || v.Row.ReplicationState != streaming:
 		return http.StatusServiceUnavailable
+	case !valid && v.Row.LatestEnd == 0 && v.FailsafeActive(f.Now):
+		return http.StatusOK
 	case !valid && v.Row.LatestEnd == 0:
 		return http.StatusServiceUnavailable
 	}

@@ -79,7 +79,7 @@ func patroniSeries() []series {
 		{"patroni_postgres_in_archive_recovery", "Value is 1 if Postgres is replicating from archive, 0 otherwise.", gauge, func(r reading) float64 { return num(r.replicationState() == inArchive) }},
 		{"patroni_postgres_server_version", "Version of Postgres (if running), 0 otherwise.", gauge, func(r reading) float64 { return num(r.status.known()) * float64(r.view.ServerVersion) }},
 		{"patroni_cluster_unlocked", "Value is 1 if the cluster is unlocked, 0 if locked.", gauge, func(r reading) float64 { return num(unlocked(r.view, r.now)) }},
-		{"patroni_failsafe_mode_is_active", "Value is 1 if failsafe mode is active, 0 if inactive.", gauge, func(reading) float64 { return 0 }},
+		{"patroni_failsafe_mode_is_active", "Value is 1 if failsafe mode is active, 0 if inactive.", gauge, func(r reading) float64 { return num(r.view.FailsafeActive(r.now)) }},
 		{"patroni_postgres_timeline", "Postgres timeline of this node (if running), 0 otherwise.", gauge, func(r reading) float64 { return num(r.status.known()) * float64(r.view.Row.Timeline) }},
 		{"patroni_dcs_last_seen", "Epoch timestamp when DCS was last contacted successfully by Patroni.", gauge, func(r reading) float64 { return float64(epoch(r.view.DCSLastSeen)) }},
 		{"patroni_pending_restart", "Value is 1 if the node needs a restart, 0 otherwise.", gauge, func(r reading) float64 { return num(len(r.view.PendingRestart) > 0) }},

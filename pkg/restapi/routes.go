@@ -63,10 +63,15 @@ func (s *Server) survive(next http.Handler) http.Handler {
 // firstSegment makes chi route by the first path segment alone.
 func firstSegment(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		segment, _, _ := strings.Cut(strings.TrimLeft(req.URL.EscapedPath(), "/"), "/")
-		chi.RouteContext(req.Context()).RoutePath = "/" + segment
+		chi.RouteContext(req.Context()).RoutePath = segment(req)
 		next.ServeHTTP(w, req)
 	})
+}
+
+// segment is the first segment of the path, by which handlers are selected.
+func segment(req *http.Request) string {
+	name, _, _ := strings.Cut(strings.TrimLeft(req.URL.EscapedPath(), "/"), "/")
+	return "/" + name
 }
 
 // limited answers 503 when too many requests of the costly kind are under way;
@@ -214,17 +219,6 @@ func (s *Server) deleteRestart(w http.ResponseWriter, _ *http.Request) {
 	s.text(w, http.StatusNotFound, "no restarts are scheduled")
 }
 
-// postFailsafe: with failsafe_mode off this is the contract's answer, and a
-// member that gets either one does not count us as agreeing.
-func (s *Server) postFailsafe(w http.ResponseWriter, req *http.Request) {
-	if !failsafeMode(s.agent.View().Config) {
-		errorPage(w, http.StatusBadGateway, "")
-		return
-	}
-	s.notYet(w, req)
-}
-
 func (s *Server) notYet(w http.ResponseWriter, req *http.Request) {
-	segment, _, _ := strings.Cut(strings.TrimLeft(req.URL.EscapedPath(), "/"), "/")
-	s.text(w, http.StatusNotImplemented, segment+" is not supported yet by this version of pgha")
+	s.text(w, http.StatusNotImplemented, segment(req)[1:]+" is not supported yet by this version of pgha")
 }

@@ -23,6 +23,7 @@ type derived struct {
 type rendered struct {
 	sample          ha.Sample
 	fresh, unlocked bool
+	failsafe        bool
 	body            []byte
 }
 
@@ -59,10 +60,11 @@ func queryable(v *ha.View) bool {
 // changed.
 func (s status) document() []byte {
 	free := unlocked(s.view, s.now)
-	if r := s.derived.status.Load(); r != nil && r.sample == s.sample && r.fresh == s.fresh && r.unlocked == free {
+	failsafe := s.view.FailsafeActive(s.now)
+	if r := s.derived.status.Load(); r != nil && r.sample == s.sample && r.fresh == s.fresh && r.unlocked == free && r.failsafe == failsafe {
 		return r.body
 	}
-	r := &rendered{sample: s.sample, fresh: s.fresh, unlocked: free, body: s.render()}
+	r := &rendered{sample: s.sample, fresh: s.fresh, unlocked: free, failsafe: failsafe, body: s.render()}
 	s.derived.status.Store(r)
 	return r.body
 }
@@ -150,6 +152,7 @@ func (s status) cluster(o *pyjson.Object) {
 	v := s.view
 	o.SetIf("pause", v.Paused)
 	o.SetIf("cluster_unlocked", unlocked(v, s.now))
+	o.SetIf("failsafe_mode_is_active", v.FailsafeActive(s.now))
 	o.Set("dcs_last_seen", epoch(v.DCSLastSeen))
 	if len(v.Tags) > 0 {
 		o.Set("tags", v.Tags.Object())

@@ -18,7 +18,7 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 	var err error
 	switch a := a.(type) {
 	case ha.Renew:
-		return l.round(ctx, o, a, o.Memory.Lease)
+		return l.renew(ctx, o, a)
 	case ha.TakeBack:
 		return l.takeBack(ctx, o, a)
 	case ha.Claim:
@@ -51,6 +51,8 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyConfig, Value: o.Settings.Document, Revision: &a.Revision})
 	case ha.WriteHistory:
 		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyHistory, Value: (&dcs.History{Lines: a.Lines}).Encode(), Epoch: o.Memory.Lease.Epoch})
+	case ha.WriteFailsafe:
+		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyFailsafe, Value: (&dcs.Failsafe{Members: a.Members}).Encode(), Epoch: o.Memory.Lease.Epoch, Revision: &a.Revision})
 	case ha.CleanFailover:
 		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyFailover, Value: []byte("{}"), Epoch: o.Memory.Lease.Epoch, Revision: &a.Revision})
 	case ha.WriteRestore:
@@ -94,6 +96,33 @@ func (l *Loop) timing(o *ha.Observation) ha.Timing {
 	return t
 }
 
+// renew is a round for the held lease, with the members asked beside it where
+// the failsafe mode says so. Their answers are in the next observation, for
+// which such a round leaves the time.
+func (l *Loop) renew(ctx context.Context, o *ha.Observation, a ha.Renew) ha.Outcome {
+	if a.Beside != nil && l.Failsafe != nil {
+		l.Failsafe.Begin(*a.Beside)
+	}
+	running := l.Failsafe != nil && l.Failsafe.Poll().Running
+	if running && o.Memory.Lease.Deadline != 0 {
+		left := o.Memory.Lease.StopAt().Sub(l.Now())
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, left-ha.FailsafeReserve(left))
+		defer cancel()
+	}
+	out := l.round(ctx, o, a, o.Memory.Lease)
+	switch lease := o.Memory.Lease; {
+	case !running:
+	case out.Result == ha.ResultOK || out.Result == ha.ResultConflict:
+		l.Failsafe.Cancel()
+	default: // the leash does not wait for the next observation, which may take its time
+		if f := l.Failsafe.Poll(); f.Complete && f.Epoch == lease.Epoch && o.Leash.Armed == lease.Epoch && !o.Leash.Suspended {
+			l.Leash.Extend(lease.Epoch, lease.Agree(f.Sent, f.Timing).Deadline)
+		}
+	}
+	return out
+}
+
 // round renews the lease: keepalive and guarded transaction. The clock is read
 // before anything is sent, and nothing may take longer than the time that is
 // left for it.
@@ -127,10 +156,16 @@ const takeBackBudget = 500 * time.Millisecond
 
 // takeBack is a round for a leadership that an earlier run of this agent held.
 func (l *Loop) takeBack(ctx context.Context, o *ha.Observation, a ha.TakeBack) ha.Outcome {
+	if !l.Promises.close(l.Now(), ha.Released(o.DCS.Cluster)) {
+		return l.outcome(ha.Outcome{Action: a}, errPromised)
+	}
 	return l.round(ctx, o, a, ha.Resumed(o, a.Epoch))
 }
 
 func (l *Loop) claim(ctx context.Context, o *ha.Observation, a ha.Claim) ha.Outcome {
+	if o.Memory.Lease.Epoch == 0 && !l.Promises.close(l.Now(), ha.Released(o.DCS.Cluster)) {
+		return l.outcome(ha.Outcome{Action: a}, errPromised)
+	}
 	t := l.timing(o)
 	sent := l.Now()
 	st := ha.ClaimStatus(o, sent, t)
@@ -148,6 +183,10 @@ func (l *Loop) claim(ctx context.Context, o *ha.Observation, a ha.Claim) ha.Outc
 	epoch, err := l.DCS.Claim(ctx, c)
 	return l.outcome(ha.Outcome{Action: a, Sent: sent, Epoch: epoch, Timing: t}, err)
 }
+
+// errPromised: between the decision and the act, another leader was promised to
+// be let be.
+var errPromised = errors.New("claim: another leader lives by the failsafe mode")
 
 func (l *Loop) release(ctx context.Context, o *ha.Observation, a ha.Release) error {
 	r := dcs.Release{Epoch: a.Epoch}

@@ -65,6 +65,9 @@ type Options struct {
 	Ops   Operator
 	Leash Leash
 	Peers Peers
+	// Failsafe and Promises are the two sides of the failsafe mode; optional.
+	Failsafe Failsafe
+	Promises *Promises
 	// Settings returns the values in force; Configure is told of each new
 	// /config document before the next decision.
 	Settings  func() ha.Settings
@@ -140,6 +143,8 @@ func (l *Loop) Turn(ctx context.Context) (ha.Decision, *ha.Observation) {
 	o := l.observe(ctx)
 	d := ha.Decide(o)
 	l.memory = d.Memory
+	l.Promises.set(ha.MayPromise(&o, &d))
+	l.agree(&o, &d)
 	l.say(&d)
 	l.publish(&o, &d)
 	if l.Trace != nil {
@@ -153,6 +158,14 @@ func (l *Loop) Turn(ctx context.Context) (ha.Decision, *ha.Observation) {
 	}
 	l.reread = l.reread || l.last.Result == ha.ResultConflict || l.last.Result == ha.ResultUnknown
 	return d, &o
+}
+
+// agree tells the leash of a deadline that a round of the failsafe mode moved.
+func (l *Loop) agree(o *ha.Observation, d *ha.Decision) {
+	lease := d.Memory.Lease
+	if f := o.Failsafe; f.Complete && lease.Epoch != 0 && lease.Agreed == f.Sent && o.Leash.Armed == lease.Epoch && !o.Leash.Suspended && lease.Deadline > o.Leash.Deadline {
+		l.Leash.Extend(lease.Epoch, lease.Deadline)
+	}
 }
 
 // failed tells whether an action's failure ends the step. A round that failed
@@ -189,6 +202,10 @@ func (l *Loop) observe(ctx context.Context) ha.Observation {
 	o.PG = l.Node.Facts(facts)
 	cancel()
 	o.Leash = l.Leash.Status()
+	o.Promise = l.Promises.newest()
+	if l.Failsafe != nil {
+		o.Failsafe = l.Failsafe.Poll()
+	}
 	o.Now, o.Wall = l.Now(), l.Wall()
 	return o
 }
