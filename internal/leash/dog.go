@@ -60,8 +60,9 @@ type (
 		Resume          bool
 		Epoch, Deadline int64
 	}
-	// Opened and NotOpened are the outcomes of OpenWatchdog.
-	Opened    struct{ Timeout int64 }
+	// Opened is the outcome of OpenWatchdog.
+	Opened struct{ Timeout int64 }
+	// NotOpened is the other one.
 	NotOpened struct{ Why string }
 	// Pinged is the outcome of a keepalive; Why is "" if the device took it.
 	Pinged struct{ Why string }

@@ -169,8 +169,7 @@ func (o *Observation) keepPromise() Decision {
 
 // bound replaces a decision that would break a promise given.
 func (o *Observation) bound(d Decision, before Memory) Decision {
-	switch d.Action.(type) {
-	case Claim, TakeBack:
+	if claims(d.Action) {
 		if o.Memory = before; o.promised() {
 			return o.keepPromise()
 		}
@@ -178,14 +177,19 @@ func (o *Observation) bound(d Decision, before Memory) Decision {
 	return d
 }
 
+// claims tells whether a is an attempt to become the leader.
+func claims(a Action) bool {
+	if _, claim := a.(Claim); claim {
+		return true
+	}
+	_, back := a.(TakeBack)
+	return back
+}
+
 // MayPromise tells whether a leader that asks may be told yes: this node neither
 // leads nor is about to, and its server accepts no writes.
 func MayPromise(o *Observation, d *Decision) bool {
-	switch d.Action.(type) {
-	case Claim, TakeBack:
-		return false
-	}
-	return d.Memory.Lease.Epoch == 0 && o.Leash.Armed == 0 && !o.mayWrite()
+	return !claims(d.Action) && d.Memory.Lease.Epoch == 0 && o.Leash.Armed == 0 && !o.mayWrite()
 }
 
 // unlisted: 2.1.9. A node that is not in /failsafe was not asked by a leader
