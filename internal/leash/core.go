@@ -306,7 +306,7 @@ func checkNewEpoch(s State, epoch int64) error {
 		return refuse(CodeLatched, "epoch %d refused: the deadline of epoch %d passed", epoch, s.Latched)
 	}
 	if epoch <= s.Highest {
-		return refuse(CodeEpoch, "epoch %d refused: epoch %d was armed before", epoch, s.Highest)
+		return refuse(CodeEpoch, "epoch %d refused: epoch %d was armed before (if etcd was made anew: stop the agent, which stops PostgreSQL, and remove its runtime directory)", epoch, s.Highest)
 	}
 	return nil
 }
