@@ -162,9 +162,9 @@ func (k *keeper) event(c *leash.Client, e leash.Event) {
 // leashTimeout bounds a question to the leash, which answers from memory.
 const leashTimeout = 2 * time.Second
 
-// lost handles the end of the connection: the leash is dead, and the kernel has
-// told the server to stop. Nothing is called stopped before a new leash has
-// made sure.
+// lost handles the end of the connection: most likely the leash is dead, and the
+// kernel has told the server to stop. Nothing is called stopped before a new
+// leash has made sure.
 func (k *keeper) lost(c *leash.Client) {
 	k.mu.Lock()
 	if k.client != c || k.closed {
@@ -175,7 +175,7 @@ func (k *keeper) lost(c *leash.Client) {
 	had := k.status.Server != nil
 	k.status.Armed, k.status.Suspended = false, false
 	k.mu.Unlock()
-	k.log.Error("the leash is gone")
+	k.log.Error("the connection to the leash is gone")
 	if had {
 		k.sweepLost()
 	}
@@ -186,6 +186,9 @@ func (k *keeper) sweepLost() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	c, err := k.ensure(ctx)
+	if err == nil && k.lives(ctx, c) {
+		return
+	}
 	if err == nil {
 		if postmasterAlive(k.dataDir) { // it has SIGQUIT, but may be slow
 			_, _ = c.Adopt(ctx, k.dataDir, "") // gone in between is fine: the sweep below decides
@@ -200,6 +203,22 @@ func (k *keeper) sweepLost() {
 	defer k.mu.Unlock()
 	k.status.Server = nil
 	k.gone()
+}
+
+// lives tells whether c leads to the leash of before, whose server runs on: it
+// was only the connection that broke, for instance when this process was stopped
+// in the middle of a write.
+func (k *keeper) lives(ctx context.Context, c *leash.Client) bool {
+	st, err := c.Status(ctx)
+	if err != nil || st.Server == nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.client == c {
+		k.take(st)
+	}
+	return true
 }
 
 // gone closes the exit channel once. The lock is held.

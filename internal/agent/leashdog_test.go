@@ -15,6 +15,7 @@ import (
 	"github.com/pgha/pgha/internal/leash"
 	"github.com/pgha/pgha/internal/watchdog"
 	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/postgres"
 )
 
 // The test binary is the leash, too.
@@ -149,5 +150,49 @@ func TestLostWatchdogIsHeardOf(t *testing.T) {
 	}
 	if err := r.Disarm(r.ctx, 1); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestBrokenConnection: when the connection breaks and the leash lives, its
+// server is not touched.
+func TestBrokenConnection(t *testing.T) {
+	r := newDogRig(t, leash.WatchdogOff)
+	global := filepath.Join(r.dataDir, "global")
+	if err := os.MkdirAll(global, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	control := make([]byte, 8192)
+	control[0] = 1 // a system identifier
+	if err := os.WriteFile(filepath.Join(global, "pg_control"), control, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Arm(r.ctx, 1, in(50*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	// To the leash a server is what it was told to start.
+	if err := r.Start(r.ctx, postgres.LaunchSpec{Path: "/bin/sleep", Args: []string{"600"}, DataDir: r.dataDir, Writable: true}); err != nil {
+		t.Fatal(err)
+	}
+	pid, up := r.Running()
+	if !up {
+		t.Fatal("no server")
+	}
+	r.mu.Lock()
+	broken := r.client
+	r.mu.Unlock()
+	_ = broken.Close()
+	r.until("another connection", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.client != nil && r.client != broken && r.status.Server != nil
+	})
+	if now, up := r.Running(); !up || now != pid || unix.Kill(pid, 0) != nil {
+		t.Errorf("server %d, now %d (running: %v)", pid, now, up)
+	}
+	if st := r.Status(); st.Armed != 1 {
+		t.Errorf("not armed any more: %+v", st)
+	}
+	if err := r.Sweep(r.ctx); err != nil {
+		t.Error(err)
 	}
 }
