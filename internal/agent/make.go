@@ -42,11 +42,7 @@ func (n *node) bootstrap(ctx context.Context, progress progressFunc) error {
 	case b.Custom != nil:
 		return n.srv.CustomBootstrap(ctx, *b.Custom, b.PGHBA)
 	case b.Native:
-		r := b.Repository
-		return n.srv.BootstrapFromRepository(ctx, postgres.RepositoryBootstrap{
-			Stanza: r.Stanza, Set: r.Set, HBA: b.PGHBA,
-			Target: postgres.RecoveryTarget{Type: r.TargetType, Value: r.Target, Timeline: r.TargetTimeline, Exclusive: r.TargetExclusive},
-		}, n.metered("restoring the new cluster", "bootstrap", progress))
+		return n.srv.BootstrapFromRepository(ctx, postgres.RepositoryBootstrapOf(b), n.metered("restoring the new cluster", "bootstrap", progress))
 	}
 	if err := n.srv.Initdb(ctx, postgres.InitdbOptions{Flags: b.InitDB, HBA: b.PGHBA}); err != nil {
 		return err
