@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func in(d time.Duration) int64 { return Now() + int64(d) }
@@ -464,5 +466,27 @@ func TestIdle(t *testing.T) {
 	}
 	if _, err := Attach(r.ctx, r.run); !errors.Is(err, ErrNoLeash) {
 		t.Errorf("attach: %v", err)
+	}
+}
+
+// TestHoldIsVerifiedLate: right after an exec the auxiliary vector may not be
+// there yet, as it is not there any more in a zombie.
+func TestHoldIsVerifiedLate(t *testing.T) {
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Wait() }()
+	var st unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &st, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{pid: cmd.Process.Pid, unverified: true}
+	if s.degraded() == "" {
+		t.Error("no doubt about a process without an auxiliary vector")
+	}
+	s.pid = os.Getpid()
+	if text := s.degraded(); text != "" {
+		t.Errorf("once the vector is there: %s", text)
 	}
 }

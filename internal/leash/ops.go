@@ -105,8 +105,8 @@ func (l *leash) status() Status {
 			PID: l.srv.pid, Started: l.srv.started, DataDir: l.srv.dataDir,
 			Phase: s.Phase.String(), Writable: s.Writable, Adopted: l.srv.adopted,
 		}
-		if l.srv.hold != "" {
-			st.Degraded = append(st.Degraded, l.srv.hold)
+		if text := l.srv.degraded(); text != "" {
+			st.Degraded = append(st.Degraded, text)
 		}
 	}
 	if text := l.dogDegraded(); text != "" {

@@ -27,6 +27,8 @@ type server struct {
 	// diskHung: reading the data directory took too long, it is not read again.
 	diskHung bool
 	hold     string // why the kernel may not stop it with the leash, or ""
+	// unverified: hold is not known yet, because the exec was under way.
+	unverified bool
 
 	exited  bool
 	exitAt  int64
@@ -99,7 +101,7 @@ func (s *server) spawn(r StartRequest, in int) error {
 	}
 	s.pid, s.pidfd = pid, pidfd
 	s.exe, _ = statID(procPath(pid, "exe"))
-	s.hold = checkHold(pid)
+	s.unverified = true
 	return nil
 }
 
@@ -138,16 +140,24 @@ func openLog(path string) (int, error) {
 	return fd, nil
 }
 
-// checkHold says why the parent-death signal may not be in force.
-func checkHold(pid int) string {
-	secure, err := secureExec(pid)
-	switch {
-	case err != nil:
-		return "the hold on the server cannot be verified: " + err.Error()
-	case secure:
-		return "the exec of postgres was a change of privilege, which clears the parent-death signal: run agent, leash and postgres in one security domain"
+// degraded says why the kernel may not stop the server with the leash, or "".
+// The kernel closes the descriptors of a process that executes postgres, which
+// is when its start counts as successful, before it writes the auxiliary
+// vector: what could not be read is read again by the next question.
+func (s *server) degraded() string {
+	if s.unverified && !s.exited {
+		secure, err := secureExec(s.pid)
+		s.unverified = err != nil
+		switch {
+		case err != nil:
+			s.hold = "the hold on the server cannot be verified: " + err.Error()
+		case secure:
+			s.hold = "the exec of postgres was a change of privilege, which clears the parent-death signal: run agent, leash and postgres in one security domain"
+		default:
+			s.hold = ""
+		}
 	}
-	return ""
+	return s.hold
 }
 
 // identify opens the postmaster of the data directory for adoption. The
