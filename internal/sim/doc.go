@@ -11,6 +11,6 @@
 // the last quarter of a run, and the cluster must then come to rest (L1, L3,
 // L4).
 //
-// Run it inside a testing/synctest bubble: deadlines of contexts are then
-// exact, and a seed replays to the nanosecond.
+// Deadlines of requests are in virtual time too, so a seed replays to the
+// nanosecond.
 package sim

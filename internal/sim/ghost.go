@@ -24,6 +24,7 @@ type ghost struct {
 	leader   int64            // epoch of /leader, 0: absent
 	lastSeen int64            // last epoch that was not 0
 	since    int64            // of the last new leadership
+	revision int64            // of etcd, as last looked at
 	healed   int64
 	changes  int // leaderships after healing
 }
@@ -183,6 +184,11 @@ func (g *ghost) ack(n *node) {
 
 // noteLeader watches /leader itself.
 func (g *ghost) noteLeader() {
+	rev := g.w.srv.Revision()
+	if rev == g.revision {
+		return
+	}
+	g.revision = rev
 	kv, ok := g.w.srv.Get(base + "/leader")
 	if !ok {
 		g.leader = 0

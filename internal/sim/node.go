@@ -31,6 +31,8 @@ type node struct {
 	loop       *loop.Loop
 	view       *ha.View
 	settings   settings
+	documented settings
+	document   []byte // of these, as /config has it
 	op         ha.Operation
 	opCancel   bool
 	reinit     ha.Reinit
@@ -98,7 +100,7 @@ func (n *node) startAgent() {
 		Failsafe: n.failsafe, Promises: n.promises,
 		Settings: n.current, Configure: n.configure,
 		Reinit: func() ha.Reinit { return n.reinit },
-		Now:    n.clock, Wall: func() time.Time { return time.Unix(1_800_000_000, n.w.now) },
+		Now:    n.clock, Timeout: n.w.timeout, Wall: func() time.Time { return time.Unix(1_800_000_000, n.w.now) },
 		Publish: func(v *ha.View) { n.view = v }, Log: slog.New(slog.DiscardHandler), Trace: n.traceTurn,
 	})
 	n.next, n.stop = iter.Pull(n.run)
@@ -214,11 +216,14 @@ func (n *node) expectEvents() {
 
 func (n *node) current() ha.Settings {
 	s := n.settings
-	doc, _ := json.Marshal(s) // a struct of integers cannot fail
+	if s != n.documented || n.document == nil {
+		n.documented = s
+		n.document, _ = json.Marshal(s) // a struct of integers cannot fail
+	}
 	return ha.Settings{
 		TTL: time.Duration(s.TTL) * time.Second, LoopWait: time.Duration(s.Wait) * time.Second, RetryTimeout: time.Duration(s.Retry) * time.Second,
 		MaximumLagOnFailover: n.w.plan.maxLag, PrimaryStartTimeout: time.Duration(n.w.plan.startTimeout) * time.Second,
-		WipeOnRewindFailure: n.w.plan.wipe, FailoverPriority: 1, Document: doc, Failsafe: s.Failsafe,
+		WipeOnRewindFailure: n.w.plan.wipe, FailoverPriority: 1, Document: n.document, Failsafe: s.Failsafe,
 	}
 }
 
@@ -246,7 +251,7 @@ type peers struct{ n *node }
 
 func (p peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]ha.Peer {
 	n, out := p.n, map[string]ha.Peer{}
-	limit := budget(ctx)
+	limit := n.w.budget(ctx)
 	var wait int64
 	reach := func(name string) (*node, int64) {
 		other := n.w.node(name)
@@ -280,13 +285,31 @@ func (p peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]h
 	return out
 }
 
-// budget is what ctx leaves, exact inside a synctest bubble.
-func budget(ctx context.Context) int64 {
-	at, ok := ctx.Deadline()
-	if !ok {
-		return 3600 * sec
+// deadline is a context that ends at an instant of true time.
+type deadline struct {
+	context.Context
+	w  *world
+	at int64
+}
+
+func (d deadline) Err() error {
+	if d.w.now > d.at {
+		return context.DeadlineExceeded
 	}
-	return max(int64(time.Until(at)), 0)
+	return nil
+}
+
+// timeout is what the loop has in place of context.WithTimeout.
+func (w *world) timeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return deadline{Context: ctx, w: w, at: w.now + min(max(int64(d), 0), w.budget(ctx))}, func() {}
+}
+
+// budget is what ctx leaves.
+func (w *world) budget(ctx context.Context) int64 {
+	if d, ok := ctx.(deadline); ok {
+		return max(d.at-w.now, 0)
+	}
+	return 3600 * sec
 }
 
 func (w *world) node(name string) *node {

@@ -90,7 +90,7 @@ func (s *server) Facts(ctx context.Context) ha.Postgres {
 	n := s.n
 	pg := ha.Postgres{DataDir: s.dir, CanRewind: true, Process: s.proc}
 	if n.slowFacts > n.w.now && s.proc != ha.ProcessDown {
-		n.sleep(budget(ctx))
+		n.sleep(n.w.budget(ctx))
 		pg.Process = ha.ProcessUnsure
 		if s.proc == ha.ProcessDown {
 			pg.Process = ha.ProcessDown

@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/pgha/pgha/pkg/ha"
@@ -24,11 +23,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// run plays one schedule inside a bubble, where the deadlines of contexts are exact.
 func run(t *testing.T, o Options) (res Result) {
 	t.Helper()
-	synctest.Test(t, func(*testing.T) { res = Run(o) })
-	return res
+	return Run(o)
 }
 
 // report replays a failed seed with its trace and ends the test.

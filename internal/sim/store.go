@@ -22,7 +22,8 @@ var _ dcs.Store = (*store)(nil)
 
 // request takes the time a request takes, and loses it or its answer.
 func (s *store) request(ctx context.Context, do func(context.Context) error) error {
-	n, limit := s.n, budget(ctx)
+	n := s.n
+	limit := n.w.budget(ctx)
 	lost := n.w.lossy[n]
 	there, back := between(n.w.net, ms/2, 5*ms), between(n.w.net, ms/2, 5*ms)
 	if n.w.net.Float64() < 0.02 {
@@ -71,7 +72,7 @@ func (s *store) late(d int64, do func(context.Context) error) {
 func (s *store) Snapshot(ctx context.Context) (*dcs.Cluster, error) {
 	c, err := s.c.Snapshot(ctx)
 	if err != nil {
-		s.n.sleep(budget(ctx))
+		s.n.sleep(s.n.w.budget(ctx))
 		c, err = s.c.Snapshot(ctx)
 	}
 	return c, err

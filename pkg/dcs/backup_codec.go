@@ -125,7 +125,7 @@ func oneLine(s string) string {
 // reader takes typed fields out of a JSON object and keeps the first error.
 // Unknown fields are left alone: a newer release may have written them.
 type reader struct {
-	f   map[string]json.RawMessage
+	f   object
 	err error
 }
 
@@ -133,7 +133,7 @@ func read(text []byte) (*reader, error) {
 	if len(text) > MaxValue {
 		return nil, errTooLarge
 	}
-	f, err := fields(text)
+	f, err := parseObject(text)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (r *reader) word(name string) string {
 }
 
 func (r *reader) text(name string, most int) string {
-	raw := r.f[name]
+	raw := r.f.get(name)
 	if isNull(raw) {
 		return ""
 	}
@@ -196,7 +196,7 @@ func (r *reader) time(name string) time.Time {
 }
 
 func (r *reader) number(name string, limit uint64) uint64 {
-	raw := r.f[name]
+	raw := r.f.get(name)
 	if isNull(raw) {
 		return 0
 	}
@@ -208,7 +208,7 @@ func (r *reader) number(name string, limit uint64) uint64 {
 }
 
 func (r *reader) flag(name string) bool {
-	raw := r.f[name]
+	raw := r.f.get(name)
 	if isNull(raw) || string(raw) == "false" {
 		return false
 	}
@@ -239,7 +239,7 @@ func DecodeRestore(v []byte) (*Restore, error) {
 		Timeline:  wal.Timeline(f.number("timeline", math.MaxUint32)),
 		Error:     f.text("error", maxMessage),
 	}
-	if raw := f.f["target"]; !isNull(raw) {
+	if raw := f.f.get("target"); !isNull(raw) {
 		t, err := read(raw)
 		if err != nil {
 			return nil, fmt.Errorf("target: %w", err)
@@ -295,7 +295,7 @@ func DecodeBackupLock(v []byte) (*BackupLock, error) {
 		return nil, err
 	}
 	l := &BackupLock{Member: f.word("member"), Type: f.word("type"), Started: f.time("started")}
-	if raw := f.f["progress"]; !isNull(raw) {
+	if raw := f.f.get("progress"); !isNull(raw) {
 		if l.Progress, err = decodeProgress(raw); err != nil {
 			return nil, fmt.Errorf("progress: %w", err)
 		}

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 )
 
@@ -37,6 +37,7 @@ func Decode(base string, kvs []KV) *Cluster {
 			c.add(key, kv, value, err, &optime)
 		}
 	}
+	slices.SortFunc(c.Members, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	c.finish(optime)
 	return c
 }
@@ -90,7 +91,6 @@ func (c *Cluster) finish(optime *Status) {
 	if optime != nil && c.Status == nil && c.Invalid[KeyStatus] == "" {
 		c.Status = optime
 	}
-	sort.Slice(c.Members, func(i, j int) bool { return c.Members[i].Name < c.Members[j].Name })
 }
 
 func (c *Cluster) invalid(k Key, revision int64, err error) {
@@ -230,7 +230,7 @@ func DecodeConfig(v []byte) (*Config, error) {
 	if len(v) > MaxValue {
 		return nil, errTooLarge
 	}
-	if _, err := object(v); err != nil {
+	if _, err := parseObject(v); err != nil {
 		return nil, err
 	}
 	return &Config{Raw: json.RawMessage(v)}, nil
@@ -241,7 +241,7 @@ func DecodeFailsafe(v []byte) (*Failsafe, error) {
 	if len(v) > MaxValue {
 		return nil, errTooLarge
 	}
-	pairs, err := object(v)
+	pairs, err := parseObject(v)
 	if err != nil {
 		return nil, err
 	}
@@ -261,25 +261,25 @@ func DecodeSync(v []byte) (*Sync, error) {
 	if len(v) > MaxValue {
 		return nil, errTooLarge
 	}
-	f, err := fields(v)
+	f, err := parseObject(v)
 	if err != nil {
 		return nil, err
 	}
-	s := &Sync{Leader: str(f["leader"])}
+	s := &Sync{Leader: str(f.get("leader"))}
 	if s.Leader == "" {
 		return s, nil
 	}
-	if raw := f["quorum"]; !isNull(raw) {
+	if raw := f.get("quorum"); !isNull(raw) {
 		n, err := integer(raw, 1000)
 		if err != nil {
 			return nil, fmt.Errorf("quorum: %w", err)
 		}
 		s.Quorum = int(n)
 	}
-	if raw := f["sync_standby"]; !isNull(raw) && raw[0] != '"' {
+	if raw := f.get("sync_standby"); !isNull(raw) && raw[0] != '"' {
 		return nil, errors.New("sync_standby is not a string")
 	}
-	for _, name := range strings.Split(str(f["sync_standby"]), ",") {
+	for _, name := range strings.Split(str(f.get("sync_standby")), ",") {
 		if name = strings.TrimSpace(name); name != "" {
 			s.Standbys = append(s.Standbys, name)
 		}

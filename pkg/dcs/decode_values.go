@@ -26,21 +26,21 @@ func DecodeMember(name string, v []byte) (Member, error) {
 	if bytes.HasPrefix(v, []byte("postgres")) {
 		return m, m.fromURL(string(v))
 	}
-	f, err := fields(v)
+	f, err := parseObject(v)
 	if err != nil {
 		return m, err
 	}
-	m.ConnURL, m.APIURL, m.ProxyURL = str(f["conn_url"]), str(f["api_url"]), str(f["proxy_url"])
-	m.State, m.Role, m.Version = str(f["state"]), str(f["role"]), str(f["version"])
+	m.ConnURL, m.APIURL, m.ProxyURL = str(f.get("conn_url")), str(f.get("api_url")), str(f.get("proxy_url"))
+	m.State, m.Role, m.Version = str(f.get("state")), str(f.get("role")), str(f.get("version"))
 	if m.Role == "master" {
 		m.Role = "primary"
 	}
-	m.ReplicationState = str(f["replication_state"])
-	m.PendingRestart = boolean(f["pending_restart"])
-	m.Pause = boolean(f["pause"])
-	m.PendingRestartReason = optional(f["pending_restart_reason"])
-	m.ScheduledRestart = optional(f["scheduled_restart"])
-	if raw := f["checkpoint_after_promote"]; !isNull(raw) {
+	m.ReplicationState = str(f.get("replication_state"))
+	m.PendingRestart = boolean(f.get("pending_restart"))
+	m.Pause = boolean(f.get("pause"))
+	m.PendingRestartReason = optional(f.get("pending_restart_reason"))
+	m.ScheduledRestart = optional(f.get("scheduled_restart"))
+	if raw := f.get("checkpoint_after_promote"); !isNull(raw) {
 		done := boolean(raw)
 		m.CheckpointAfterPromote = &done
 	}
@@ -48,10 +48,10 @@ func DecodeMember(name string, v []byte) (Member, error) {
 }
 
 // numbers fills the fields that have a range, and the tags.
-func (m *Member) numbers(f map[string]json.RawMessage) error {
+func (m *Member) numbers(f object) error {
 	var errs []error
 	position := func(name string, to *wal.LSN) {
-		if raw := f[name]; !isNull(raw) {
+		if raw := f.get(name); !isNull(raw) {
 			n, err := integer(raw, maxLSN)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
@@ -62,21 +62,21 @@ func (m *Member) numbers(f map[string]json.RawMessage) error {
 	position("xlog_location", &m.XLogLocation)
 	position("replay_lsn", &m.ReplayLSN)
 	position("receive_lsn", &m.ReceiveLSN)
-	if raw := f["timeline"]; !isNull(raw) {
+	if raw := f.get("timeline"); !isNull(raw) {
 		n, err := integer(raw, math.MaxUint32)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("timeline: %w", err))
 		}
 		m.Timeline = wal.Timeline(n)
 	}
-	if raw := f["tags"]; !isNull(raw) {
+	if raw := f.get("tags"); !isNull(raw) {
 		tags, err := decodeTags(raw)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("tags: %w", err))
 		}
 		m.Tags = tags
 	}
-	if raw := f["pgha"]; !isNull(raw) {
+	if raw := f.get("pgha"); !isNull(raw) {
 		p, err := decodeProgress(raw)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("pgha: %w", err))
@@ -122,15 +122,15 @@ func DecodeFailover(v []byte) (*Failover, error) {
 	} else if !json.Valid(text) {
 		return failoverText(string(text))
 	}
-	f, err := fields(v)
+	f, err := parseObject(v)
 	if errors.Is(err, errNotObject) {
 		return &Failover{}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	out := &Failover{Leader: str(f["leader"]), Candidate: str(f["member"])}
-	raw := f["scheduled_at"]
+	out := &Failover{Leader: str(f.get("leader")), Candidate: str(f.get("member"))}
+	raw := f.get("scheduled_at")
 	if isNull(raw) || string(raw) == `""` {
 		return out, nil
 	}
@@ -224,27 +224,27 @@ func DecodeStatus(v []byte) (*Status, error) {
 	if n, err := integer(text, maxLSN); err == nil {
 		return &Status{Optime: wal.LSN(n)}, nil
 	}
-	f, err := fields(text)
+	f, err := parseObject(text)
 	if err != nil {
 		return nil, err
 	}
 	s := &Status{}
-	if raw := f["optime"]; !isNull(raw) {
+	if raw := f.get("optime"); !isNull(raw) {
 		n, err := integer(raw, maxLSN)
 		if err != nil {
 			return nil, fmt.Errorf("optime: %w", err)
 		}
 		s.Optime = wal.LSN(n)
 	}
-	if s.Slots, err = decodeSlots(unwrap(f["slots"])); err != nil {
+	if s.Slots, err = decodeSlots(unwrap(f.get("slots"))); err != nil {
 		return nil, fmt.Errorf("slots: %w", err)
 	}
-	if raw := unwrap(f["retain_slots"]); !isNull(raw) {
+	if raw := unwrap(f.get("retain_slots")); !isNull(raw) {
 		if err := json.Unmarshal(raw, &s.RetainSlots); err != nil {
 			return nil, errors.New("retain_slots is not an array of names")
 		}
 	}
-	if s.Beat, err = decodeBeat(f["pgha"]); err != nil {
+	if s.Beat, err = decodeBeat(f.get("pgha")); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -262,7 +262,7 @@ func decodeSlots(raw json.RawMessage) (map[string]wal.LSN, error) {
 	if isNull(raw) {
 		return nil, nil
 	}
-	pairs, err := object(raw)
+	pairs, err := parseObject(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -287,12 +287,28 @@ func decodeBeat(raw json.RawMessage) (*Beat, error) {
 	if isNull(raw) {
 		return nil, nil
 	}
-	var b Beat
-	if err := json.Unmarshal(raw, &b); err != nil {
+	f, err := parseObject(raw)
+	if err != nil {
 		return nil, errors.New("pgha is not a heartbeat")
 	}
-	if b.TTL < 0 || b.TTL > maxBeatTTL || b.Beat < 0 || b.Epoch < 0 || len(b.Holder) > maxName {
-		return nil, errors.New("pgha is out of range")
+	b := Beat{Holder: str(f.get("holder")), Released: boolean(f.get("released"))}
+	for _, n := range []struct {
+		name  string
+		to    *int64
+		limit uint64
+	}{{"beat", &b.Beat, math.MaxInt64}, {"epoch", &b.Epoch, math.MaxInt64}, {"ttl", &b.TTL, maxBeatTTL}} {
+		value := f.get(n.name)
+		if isNull(value) {
+			continue
+		}
+		v, err := integer(value, n.limit)
+		if err != nil {
+			return nil, fmt.Errorf("pgha: %s: %w", n.name, err)
+		}
+		*n.to = int64(v)
+	}
+	if len(b.Holder) > maxName {
+		return nil, errors.New("pgha: holder is too long")
 	}
 	return &b, nil
 }

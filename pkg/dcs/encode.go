@@ -13,8 +13,11 @@ import (
 // Encode returns the value of members/<name>: compact JSON, fields in the
 // order of wire contract §4.2. Zero fields that are optional are left out. A
 // Progress goes last, in the member "pgha", which Patroni ignores.
-func (m *Member) Encode() []byte {
-	var w writer
+func (m *Member) Encode() []byte { return m.Append(nil) }
+
+// Append is Encode into an empty buffer that is used again.
+func (m *Member) Append(buf []byte) []byte {
+	w := writer{buf: buf[:0]}
 	w.str("conn_url", m.ConnURL)
 	w.str("api_url", m.APIURL)
 	w.str("state", m.State)

@@ -2,6 +2,7 @@ package dcs
 
 import (
 	"bytes"
+	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
@@ -41,6 +42,38 @@ func stable[T any](t *testing.T, in []byte, decode func([]byte) (T, error), enco
 	if second := encode(again); !bytes.Equal(text, second) {
 		t.Fatalf("%q: written as %s, then as %s", in, text, second)
 	}
+}
+
+// FuzzObject: the fast way to split an object agrees with the decoder's tokens.
+func FuzzObject(f *testing.F) {
+	seeds(f)
+	for _, odd := range []string{`{"a":1,"a":2}`, ` { "a" : [ {"b":"}"} , "\\"]" ] , "b":{}, "" :null}x`, "{\"a\":\"\xff\"}", `{"a\u0062":"\n"}`} {
+		f.Add([]byte(odd))
+	}
+	f.Fuzz(func(t *testing.T, v []byte) {
+		got, err := parseObject(v)
+		var want map[string]json.RawMessage
+		if werr := json.Unmarshal(v, &want); (err != nil) != (werr != nil || want == nil) {
+			t.Fatalf("%q: %v, the decoder: %v", v, err, werr)
+		} else if err != nil {
+			return
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%q: %d entries, the decoder has %d", v, len(got), len(want))
+		}
+		for _, p := range got {
+			if raw, ok := want[p.name]; !ok || !bytes.Equal(raw, p.raw) {
+				t.Fatalf("%q: %q is %s, the decoder has %s", v, p.name, p.raw, raw)
+			}
+			var s string
+			if json.Unmarshal(p.raw, &s) != nil {
+				s = ""
+			}
+			if str(p.raw) != s {
+				t.Fatalf("%s read as %q", p.raw, str(p.raw))
+			}
+		}
+	})
 }
 
 func FuzzMember(f *testing.F) {

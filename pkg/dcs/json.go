@@ -1,7 +1,6 @@
 package dcs
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,58 +18,111 @@ type pair struct {
 
 var errNotObject = errors.New("not a JSON object")
 
-// object splits a JSON object into its entries, in the order of the text. Of
+// object is a JSON object split into its entries, in the order of the text. Of
 // equal names the last one counts, as in Python.
-func object(text []byte) ([]pair, error) {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	if tok, err := dec.Token(); err != nil {
-		return nil, fmt.Errorf("parse JSON: %w", err)
-	} else if tok != json.Delim('{') {
+type object []pair
+
+// parseObject splits text. What it returns shares the memory of text.
+func parseObject(text []byte) (object, error) {
+	if !json.Valid(text) {
+		var raw json.RawMessage
+		return nil, fmt.Errorf("parse JSON: %w", json.Unmarshal(text, &raw))
+	}
+	// Known to be valid, so that plain cuts are enough: every agent does this
+	// for every key that changes.
+	at := skipSpace(text, 0)
+	if text[at] != '{' {
 		return nil, errNotObject
 	}
-	var pairs []pair
-	at := map[string]int{}
-	for dec.More() {
-		tok, err := dec.Token()
-		if err != nil {
-			return nil, fmt.Errorf("parse JSON: %w", err)
+	var o object
+	for at = skipSpace(text, at+1); text[at] != '}'; at = skipSpace(text, at) {
+		if text[at] == ',' {
+			at = skipSpace(text, at+1)
 		}
-		name, ok := tok.(string)
-		if !ok {
-			return nil, errNotObject
-		}
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			return nil, fmt.Errorf("parse JSON: %w", err)
-		}
-		if i, seen := at[name]; seen {
-			pairs[i].raw = raw
-			continue
-		}
-		at[name] = len(pairs)
-		pairs = append(pairs, pair{name, raw})
+		end := stringEnd(text, at)
+		name := str(text[at:end])
+		at = skipSpace(text, end)  // the colon
+		at = skipSpace(text, at+1) // the value
+		end = valueEnd(text, at)
+		o = append(o, pair{name, json.RawMessage(text[at:end:end])})
+		at = end
 	}
-	if _, err := dec.Token(); err != nil {
-		return nil, fmt.Errorf("parse JSON: %w", err)
-	}
-	if dec.More() {
-		return nil, errors.New("parse JSON: text after the object")
-	}
-	return pairs, nil
+	return o.lastOfEqual(), nil
 }
 
-// fields is object as a map, for values whose order does not matter.
-func fields(text []byte) (map[string]json.RawMessage, error) {
-	pairs, err := object(text)
-	if err != nil {
-		return nil, err
+// lastOfEqual merges entries of one name: the first one's place, the last one's value.
+func (o object) lastOfEqual() object {
+	if len(o) <= 32 && !o.repeats() {
+		return o
 	}
-	m := make(map[string]json.RawMessage, len(pairs))
-	for _, p := range pairs {
-		m[p.name] = p.raw
+	at := make(map[string]int, len(o))
+	out := o[:0]
+	for _, p := range o {
+		if i, seen := at[p.name]; seen {
+			out[i].raw = p.raw
+			continue
+		}
+		at[p.name] = len(out)
+		out = append(out, p)
 	}
-	return m, nil
+	return out
+}
+
+func (o object) repeats() bool {
+	for i := range o {
+		if raw := o[:i].get(o[i].name); raw != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// get returns the value of name, nil without one.
+func (o object) get(name string) json.RawMessage {
+	for i := range o {
+		if o[i].name == name {
+			return o[i].raw
+		}
+	}
+	return nil
+}
+
+func skipSpace(text []byte, at int) int {
+	for text[at] == ' ' || text[at] == '\n' || text[at] == '\t' || text[at] == '\r' {
+		at++
+	}
+	return at
+}
+
+// stringEnd returns the index after the string that begins at at.
+func stringEnd(text []byte, at int) int {
+	for at++; text[at] != '"'; at++ {
+		if text[at] == '\\' {
+			at++
+		}
+	}
+	return at + 1
+}
+
+// valueEnd returns the index after the value that begins at at, inside an object.
+func valueEnd(text []byte, at int) int {
+	for depth := 0; ; at++ {
+		switch text[at] {
+		case '"':
+			at = stringEnd(text, at) - 1
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return at
+			}
+			depth--
+		case ',', ' ', '\n', '\t', '\r':
+			if depth == 0 {
+				return at
+			}
+		}
+	}
 }
 
 func isNull(raw json.RawMessage) bool {
@@ -79,11 +131,27 @@ func isNull(raw json.RawMessage) bool {
 
 // str reads a JSON string; anything else is "".
 func str(raw json.RawMessage) string {
+	if plain(raw) {
+		return string(raw[1 : len(raw)-1])
+	}
 	var s string
 	if json.Unmarshal(raw, &s) != nil {
 		return ""
 	}
 	return s
+}
+
+// plain tells whether raw is a string of ASCII without escapes.
+func plain(raw json.RawMessage) bool {
+	if len(raw) < 2 || raw[0] != '"' || raw[len(raw)-1] != '"' {
+		return false
+	}
+	for _, c := range raw[1 : len(raw)-1] {
+		if c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // integer reads a JSON integer in 0..limit. A string of digits counts too.
@@ -108,11 +176,17 @@ func clip(s string) string {
 	return strconv.Quote(s)
 }
 
+// usual is a size that most values fit in.
+const usual = 384
+
 // writer builds one compact JSON object field by field.
 type writer struct{ buf []byte }
 
 func (w *writer) name(name string) {
 	if len(w.buf) == 0 {
+		if w.buf == nil {
+			w.buf = make([]byte, 0, usual)
+		}
 		w.buf = append(w.buf, '{')
 	} else {
 		w.buf = append(w.buf, ',')

@@ -1,6 +1,10 @@
 package dcs
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+	"strings"
+)
 
 // Memo decodes successive states of one cluster and reads again only the keys
 // that changed: most changes touch one. The zero value is ready to use; it is
@@ -9,6 +13,9 @@ import "bytes"
 type Memo struct {
 	base  string
 	known map[string]memoEntry // by full path
+	// Most changes are of no member: the last list is used again.
+	members []Member
+	made    []*Member // of these
 }
 
 type memoEntry struct {
@@ -30,6 +37,8 @@ func (m *Memo) Decode(base string, kvs []KV) *Cluster {
 	}
 	c := &Cluster{}
 	var optime *Status
+	var few [8]*Member
+	members := few[:0]
 	for i := range kvs {
 		kv := &kvs[i]
 		key, ok := relative(base, kv.Key)
@@ -42,11 +51,31 @@ func (m *Memo) Decode(base string, kvs []KV) *Cluster {
 			e.value, e.err = decodeKey(key, kv)
 			m.known[kv.Key] = e
 		}
+		if mem, ok := e.value.(*Member); ok {
+			members = append(members, mem)
+			if e.err != nil {
+				c.invalid(key, kv.ModRevision, e.err)
+			}
+			continue
+		}
 		c.add(key, kv, e.value, e.err, &optime)
 	}
+	c.Members = m.list(members)
 	c.finish(optime)
 	m.forget(kvs)
 	return c
+}
+
+// list returns the members by name.
+func (m *Memo) list(of []*Member) []Member {
+	slices.SortFunc(of, func(a, b *Member) int { return strings.Compare(a.Name, b.Name) })
+	if !slices.Equal(of, m.made) {
+		m.made, m.members = append(m.made[:0:0], of...), nil
+		for _, mem := range of {
+			m.members = append(m.members, *mem)
+		}
+	}
+	return m.members
 }
 
 // forget drops keys that are gone.

@@ -117,7 +117,7 @@ func (t Tags) append(b []byte) []byte {
 }
 
 func decodeTags(text json.RawMessage) (Tags, error) {
-	pairs, err := object(text)
+	pairs, err := parseObject(text)
 	if err != nil {
 		return nil, err
 	}

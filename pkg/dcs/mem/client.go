@@ -1,6 +1,7 @@
 package mem
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
@@ -69,7 +70,6 @@ type Client struct {
 	leaderEpoch int64             // of the last claim or renewal that put the key ...
 	leaderLease int64             // ... and the lease it hangs on
 	locks       map[dcs.Key]int64 // create revisions of the locks this client holds
-	reads       dcs.Memo
 	closed      bool
 }
 
@@ -86,7 +86,7 @@ const defaultTTL = 30 * time.Second
 // Store returns a new client for the cluster at base. name is for messages
 // only. Events are delivered at once until SetAutoDeliver(false).
 func (s *Server) Store(base, name string) *Client {
-	c := &Client{srv: s, base: base, name: name, view: view.New(base), auto: true, want: defaultTTL, locks: map[dcs.Key]int64{}}
+	c := &Client{srv: s, base: base, name: name, view: view.NewShared(base, &s.memo), auto: true, want: defaultTTL, locks: map[dcs.Key]int64{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clients = append(s.clients, c)
@@ -200,18 +200,21 @@ func (c *Client) deliver(n int) {
 	for _, b := range c.queue[:n] {
 		c.view.Apply(b.events, b.rev)
 	}
-	c.queue = c.queue[n:]
+	c.queue = slices.Delete(c.queue, 0, n)
+}
+
+// foreign tells whether e is of another cluster.
+func (c *Client) foreign(e view.Event) bool {
+	return len(e.KV.Key) <= len(c.base) || e.KV.Key[len(c.base)] != '/' || e.KV.Key[:len(c.base)] != c.base
 }
 
 func (c *Client) enqueue(events []view.Event, rev int64) {
 	if !c.watching || c.closed {
 		return
 	}
-	b := batch{rev: rev}
-	for _, e := range events {
-		if len(e.KV.Key) > len(c.base) && e.KV.Key[:len(c.base)+1] == c.base+"/" {
-			b.events = append(b.events, e)
-		}
+	b := batch{events: events, rev: rev}
+	if slices.ContainsFunc(events, c.foreign) {
+		b.events = slices.DeleteFunc(slices.Clone(events), c.foreign)
 	}
 	if len(b.events) == 0 {
 		return

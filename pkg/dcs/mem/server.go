@@ -41,6 +41,7 @@ type Server struct {
 	frozen   *state // what reads answer while frozen (E4)
 	falseKA  bool
 	requests int
+	memo     dcs.Memo // of all clients
 }
 
 type lease struct {

@@ -96,7 +96,7 @@ func (c *Client) Read(ctx context.Context) (*dcs.Cluster, error) {
 	var cluster *dcs.Cluster
 	err := c.request(ctx, OpRead, func() error {
 		kvs, rev, id := c.srv.read(c.base)
-		cluster = c.reads.Decode(c.base, kvs)
+		cluster = c.srv.memo.Decode(c.base, kvs)
 		cluster.ID, cluster.Revision = id, rev
 		return nil
 	})

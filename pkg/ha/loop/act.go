@@ -107,7 +107,7 @@ func (l *Loop) renew(ctx context.Context, o *ha.Observation, a ha.Renew) ha.Outc
 	if running && o.Memory.Lease.Deadline != 0 {
 		left := o.Memory.Lease.StopAt().Sub(l.Now())
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, left-ha.FailsafeReserve(left))
+		ctx, cancel = l.Timeout(ctx, left-ha.FailsafeReserve(left))
 		defer cancel()
 	}
 	out := l.round(ctx, o, a, o.Memory.Lease)
@@ -140,7 +140,7 @@ func (l *Loop) round(ctx context.Context, o *ha.Observation, a ha.Action, lease 
 	if _, again := a.(ha.TakeBack); again {
 		least = takeBackBudget
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(budget, least))
+	ctx, cancel := l.Timeout(ctx, max(budget, least))
 	defer cancel()
 	err := l.DCS.Renew(ctx, dcs.Renewal{Name: l.Me.Name, Epoch: lease.Epoch, Status: st.Encode()})
 	out := l.outcome(ha.Outcome{Action: a, Sent: sent, Beat: st.Beat.Beat, Timing: t}, err)
@@ -173,7 +173,7 @@ func (l *Loop) claim(ctx context.Context, o *ha.Observation, a ha.Claim) ha.Outc
 	if lease := o.Memory.Lease; lease.Epoch != 0 && !o.Settings.Pause { // rule (d): only before the stop instant
 		budget = min(budget, lease.StopAt().Sub(sent))
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(budget, time.Millisecond))
+	ctx, cancel := l.Timeout(ctx, max(budget, time.Millisecond))
 	defer cancel()
 	c := dcs.Claim{
 		Name: l.Me.Name, Status: st.Encode(),
@@ -214,7 +214,7 @@ func (l *Loop) request(ctx context.Context, o *ha.Observation, do func(context.C
 	if lease := o.Memory.Lease; lease.Epoch != 0 {
 		budget = min(budget, max(lease.NextLook(l.Now(), budget), 500*time.Millisecond))
 	}
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	ctx, cancel := l.Timeout(ctx, budget)
 	defer cancel()
 	return do(ctx)
 }
@@ -223,13 +223,13 @@ func (l *Loop) request(ctx context.Context, o *ha.Observation, do func(context.C
 const shortTimeout = 2 * time.Second
 
 func (l *Loop) short(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, shortTimeout)
+	ctx, cancel := l.Timeout(ctx, shortTimeout)
 	defer cancel()
 	return do(ctx)
 }
 
 func (l *Loop) ask(ctx context.Context, a ha.AskPeers) {
-	ctx, cancel := context.WithTimeout(ctx, a.Timeout)
+	ctx, cancel := l.Timeout(ctx, a.Timeout)
 	defer cancel()
 	answers := l.Peers.Ask(ctx, a.Await, a.Glance)
 	if answers == nil {

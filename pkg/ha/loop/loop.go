@@ -76,10 +76,14 @@ type Options struct {
 	Reinit func() ha.Reinit
 	Now    func() ha.Instant
 	Wall   func() time.Time
+	// Timeout bounds a request; context.WithTimeout when nil. The simulator has
+	// deadlines in virtual time.
+	Timeout func(context.Context, time.Duration) (context.Context, context.CancelFunc)
 	// Publish receives the view after each decision.
 	Publish func(*ha.View)
 	Log     *slog.Logger
-	// Trace, when set, sees every observation with its decision.
+	// Trace, when set, sees every observation with its decision; both are used
+	// again afterwards, so what is kept must be copied.
 	Trace func(o *ha.Observation, d *ha.Decision)
 }
 
@@ -88,6 +92,8 @@ type Options struct {
 type Loop struct {
 	Options
 	memory   ha.Memory
+	seen     ha.Observation // of the present turn
+	decided  ha.Decision
 	last     ha.Outcome
 	peers    ha.Peers
 	cluster  *dcs.Cluster
@@ -105,7 +111,12 @@ type Loop struct {
 }
 
 // New returns a loop that has seen nothing yet.
-func New(o Options) *Loop { return &Loop{Options: o} }
+func New(o Options) *Loop {
+	if o.Timeout == nil {
+		o.Timeout = context.WithTimeout
+	}
+	return &Loop{Options: o}
+}
 
 // maxTurns bounds the decisions of one step; more means that two of them
 // contradict each other.
@@ -138,26 +149,28 @@ func (l *Loop) Step(ctx context.Context) (time.Duration, *ha.Exit) {
 	}
 }
 
-// Turn is one observation, one decision, one action.
-func (l *Loop) Turn(ctx context.Context) (ha.Decision, *ha.Observation) {
-	o := l.observe(ctx)
-	d := ha.Decide(o)
+// Turn is one observation, one decision, one action. What it returns is good
+// until the next turn.
+func (l *Loop) Turn(ctx context.Context) (*ha.Decision, *ha.Observation) {
+	l.seen = l.observe(ctx)
+	l.decided = ha.Decide(l.seen)
+	o, d := &l.seen, &l.decided
 	l.memory = d.Memory
-	l.Promises.set(ha.MayPromise(&o, &d))
-	l.agree(&o, &d)
-	l.say(&d)
-	l.publish(&o, &d)
+	l.Promises.set(ha.MayPromise(o, d))
+	l.agree(o, d)
+	l.say(d)
+	l.publish(o, d)
 	if l.Trace != nil {
-		l.Trace(&o, &d)
+		l.Trace(o, d)
 	}
 	o.Memory = d.Memory
-	l.last = l.act(ctx, &o, d.Action)
+	l.last = l.act(ctx, o, d.Action)
 	if failed(l.last) {
 		d.Again = false
 		d.Wait = min(d.Wait, time.Second)
 	}
 	l.reread = l.reread || l.last.Result == ha.ResultConflict || l.last.Result == ha.ResultUnknown
-	return d, &o
+	return d, o
 }
 
 // agree tells the leash of a deadline that a round of the failsafe mode moved.
@@ -198,7 +211,7 @@ func (l *Loop) observe(ctx context.Context) ha.Observation {
 	o.DCS = l.look(ctx)
 	o.Settings = l.Settings()
 	o.Op = l.Ops.Poll() // before the facts: an operation seen as ended is in them
-	facts, cancel := context.WithTimeout(ctx, l.factsTimeout(l.Now()))
+	facts, cancel := l.Timeout(ctx, l.factsTimeout(l.Now()))
 	o.PG = l.Node.Facts(facts)
 	cancel()
 	o.Leash = l.Leash.Status()
@@ -212,7 +225,7 @@ func (l *Loop) observe(ctx context.Context) ha.Observation {
 
 // look returns the newest snapshot, and applies a changed /config first.
 func (l *Loop) look(ctx context.Context) ha.DCS {
-	ctx, cancel := context.WithTimeout(ctx, l.lookTimeout())
+	ctx, cancel := l.Timeout(ctx, l.lookTimeout())
 	defer cancel()
 	at := l.Now()
 	c, err := l.snapshot(ctx)
@@ -271,5 +284,7 @@ func (l *Loop) say(d *ha.Decision) {
 		level = slog.LevelInfo
 	}
 	l.reason, l.detail = d.Reason, d.Detail
-	l.Log.Log(context.Background(), level, d.Text(l.Me.Name))
+	if ctx := context.Background(); l.Log.Enabled(ctx, level) {
+		l.Log.Log(ctx, level, d.Text(l.Me.Name))
+	}
 }

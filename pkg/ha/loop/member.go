@@ -13,6 +13,7 @@ import (
 // published is this node's member key as last written.
 type published struct {
 	document  []byte // without positions
+	next      []byte // what is compared with it
 	at        ha.Instant
 	positions dcs.Member
 	alive     ha.Instant // last keepalive
@@ -34,7 +35,8 @@ func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
 	if still.Progress != nil { // how far it is counts as a position
 		still.Progress = &dcs.Progress{Operation: mem.Progress.Operation, Method: mem.Progress.Method}
 	}
-	document := still.Encode()
+	l.member.next = still.Append(l.member.next)
+	document := l.member.next
 	period := min(o.Settings.LoopWait, o.Settings.TTL/3)
 	moved := mem.XLogLocation != l.member.positions.XLogLocation || mem.ReceiveLSN != l.member.positions.ReceiveLSN || mem.ReplayLSN != l.member.positions.ReplayLSN
 	half := o.Now.Sub(l.member.at) >= period/2
@@ -44,14 +46,14 @@ func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
 	if leased := l.DCS.MemberLeased(l.Me.Name); !leased || !bytes.Equal(document, l.member.document) || moved && half {
 		if l.stopping { // the last words of an agent must not hold up its end
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, time.Second)
+			ctx, cancel = l.Timeout(ctx, time.Second)
 			defer cancel()
 		}
 		err := l.request(ctx, o, func(ctx context.Context) error {
 			return l.DCS.PutMember(ctx, l.Me.Name, mem.Encode())
 		})
 		if err == nil {
-			l.member = published{document: document, at: o.Now, positions: mem, alive: l.member.alive}
+			l.member = published{document: document, next: l.member.document, at: o.Now, positions: mem, alive: l.member.alive}
 		} else if !errors.Is(err, dcs.ErrLeaseLost) {
 			l.Log.Warn("publish member: " + err.Error())
 		}

@@ -31,14 +31,20 @@ type View struct {
 	ready    chan struct{}    // closed while whole
 	whole    bool
 	cached   *dcs.Cluster
-	memo     dcs.Memo           // decoded values of keys that did not change
+	scratch  []dcs.KV
+	memo     *dcs.Memo          // decoded values of keys that did not change
 	inflight map[string]int     // own writes under way, per key
 	held     map[string][]int64 // revisions seen while a write was under way
 }
 
 // New returns an empty view that is not whole yet.
-func New(base string) *View {
+func New(base string) *View { return NewShared(base, &dcs.Memo{}) }
+
+// NewShared is New with a memory for decoded values that several views of one
+// cluster use; whoever shares it calls Cluster from one goroutine at a time.
+func NewShared(base string, memo *dcs.Memo) *View {
 	return &View{
+		memo:     memo,
 		base:     base,
 		changed:  make(chan struct{}, 1),
 		kvs:      map[string]dcs.KV{},
@@ -221,11 +227,11 @@ func (v *View) Cluster() (c *dcs.Cluster, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.cached == nil {
-		kvs := make([]dcs.KV, 0, len(v.kvs))
+		v.scratch = v.scratch[:0]
 		for _, kv := range v.kvs {
-			kvs = append(kvs, kv)
+			v.scratch = append(v.scratch, kv)
 		}
-		c := v.memo.Decode(v.base, kvs)
+		c := v.memo.Decode(v.base, v.scratch)
 		c.ID, c.Revision = v.id, v.rev
 		v.cached = c
 	}
