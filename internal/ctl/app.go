@@ -36,6 +36,9 @@ type clusterStore interface {
 	Read(ctx context.Context) (*dcs.Cluster, error)
 	// Put writes one key without a lease.
 	Put(ctx context.Context, w dcs.Write) error
+	// RemoveCluster deletes all keys while the leadership is that of epoch, or
+	// nobody leads (0).
+	RemoveCluster(ctx context.Context, epoch int64) error
 	// Close drops the connections.
 	Close() error
 }

@@ -14,12 +14,14 @@ import (
 // fakeCluster is a cluster's keys in memory: what Read returns and what Put
 // was given.
 type fakeCluster struct {
-	cluster *dcs.Cluster
-	err     error
-	onRead  func(n int) // called with the number of the read
-	reads   int
-	writes  []dcs.Write
-	closed  bool
+	cluster   *dcs.Cluster
+	err       error
+	onRead    func(n int) // called with the number of the read
+	reads     int
+	writes    []dcs.Write
+	removed   []int64 // epochs
+	removeErr error
+	closed    bool
 }
 
 func (f *fakeCluster) Read(context.Context) (*dcs.Cluster, error) {
@@ -33,6 +35,11 @@ func (f *fakeCluster) Read(context.Context) (*dcs.Cluster, error) {
 func (f *fakeCluster) Put(_ context.Context, w dcs.Write) error {
 	f.writes = append(f.writes, w)
 	return f.err
+}
+
+func (f *fakeCluster) RemoveCluster(_ context.Context, epoch int64) error {
+	f.removed = append(f.removed, epoch)
+	return f.removeErr
 }
 
 func (f *fakeCluster) Close() error { f.closed = true; return nil }

@@ -19,9 +19,19 @@ type listOptions struct {
 
 func newListCommand(a *App, opts *globals) *cobra.Command {
 	o := listOptions{format: formatPretty}
+	cmd := newMembersCommand(a, opts, &o)
+	cmd.Use = "list [CLUSTER...]"
+	cmd.Short = "Show the members of one or more clusters"
+	flags := cmd.Flags()
+	flags.BoolVarP(&o.extended, "extended", "e", false, "show the extra columns even if they are empty")
+	flags.BoolVarP(&o.timestamp, "timestamp", "t", false, "print the time first")
+	o.format.addTo(flags)
+	return cmd
+}
+
+// newMembersCommand is what list and topology have in common.
+func newMembersCommand(a *App, opts *globals, o *listOptions) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "list [CLUSTER...]",
-		Short: "Show the members of one or more clusters",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			every, err := o.watch.interval(cmd.Flags())
 			if err != nil {
@@ -32,15 +42,11 @@ func newListCommand(a *App, opts *globals) *cobra.Command {
 				return err
 			}
 			defer s.close()
-			return a.list(cmd.Context(), s, args, &o, every)
+			return a.list(cmd.Context(), s, args, o, every)
 		},
 	}
-	flags := cmd.Flags()
-	opts.addGroup(flags)
-	flags.BoolVarP(&o.extended, "extended", "e", false, "show the extra columns even if they are empty")
-	flags.BoolVarP(&o.timestamp, "timestamp", "t", false, "print the time first")
-	flags.VarP(&o.format, "format", "f", "output format: pretty, tsv, json or yaml")
-	o.watch.addTo(flags)
+	opts.addGroup(cmd.Flags())
+	o.watch.addTo(cmd.Flags())
 	return cmd
 }
 
@@ -86,6 +92,10 @@ func (f *format) Set(text string) error {
 		return fmt.Errorf("choose from pretty, tsv, json, yaml, yml")
 	}
 	return nil
+}
+
+func (f *format) addTo(flags *pflag.FlagSet) {
+	flags.VarP(f, "format", "f", "output format: pretty, tsv, json or yaml")
 }
 
 // watchOptions are -w SECONDS and -W, which is -w 2.

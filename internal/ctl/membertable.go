@@ -30,10 +30,7 @@ const defaultPort = 5432
 // parseable.
 func writeMembers(w io.Writer, c *dcs.Cluster, name string, f format, extended bool) error {
 	t := memberTable(c, name, f, extended)
-	if f != formatPretty {
-		return t.write(w, f)
-	}
-	if err := t.write(w, f); err != nil {
+	if err := t.write(w, f); err != nil || !f.isTable() {
 		return err
 	}
 	_, err := io.WriteString(w, footer(c))
@@ -43,6 +40,9 @@ func writeMembers(w io.Writer, c *dcs.Cluster, name string, f format, extended b
 // memberTable builds the table of wire contract §6.3.
 func memberTable(c *dcs.Cluster, name string, f format, extended bool) *table {
 	members := describeMembers(c)
+	if f == formatTopology {
+		members = asTree(members)
+	}
 	t := &table{
 		title: fmt.Sprintf(" Cluster: %s (%s) ", name, identifier(c)),
 		columns: []string{
@@ -58,7 +58,7 @@ func memberTable(c *dcs.Cluster, name string, f format, extended bool) *table {
 	for i := range members {
 		t.rows = append(t.rows, memberRow(&members[i], name, f, extra, withPort))
 	}
-	if f == formatPretty {
+	if f.isTable() {
 		t.foldForPretty()
 	}
 	return t
@@ -141,12 +141,12 @@ func extraCell(m *memberInfo, col string, f format) any {
 	case col == colPending && m.pendingRestart:
 		return "*"
 	case col == colPendingReason:
-		return reason(m.reasons, f == formatPretty)
+		return reason(m.reasons, f.isTable())
 	case col == colScheduled:
 		return m.scheduled
 	case col == colTags && len(m.tags) > 0:
 		return tagsCell(m.tags.Object(), f)
-	case col == colProgress && m.progress != nil && (f == formatPretty || f == formatTSV):
+	case col == colProgress && m.progress != nil && (f.isTable() || f == formatTSV):
 		return publishedText(m.progress)
 	case col == colProgress && m.progress != nil:
 		return progressObject(m.progress)
@@ -160,7 +160,7 @@ func tagsCell(tags pyjson.Object, f format) any {
 	switch f {
 	case formatPretty:
 		return strings.TrimSpace(yamlBlock(tags))
-	case formatTSV:
+	case formatTSV, formatTopology:
 		return yamlFlow(tags)
 	}
 	return tags

@@ -18,6 +18,17 @@ func (a *App) ask(ctx context.Context, label, preset string) (string, error) {
 	return preset, nil
 }
 
+// demand prints "label: " until a line is typed; there is no preset.
+func (a *App) demand(ctx context.Context, label string) (string, error) {
+	for {
+		a.printf("%s: ", label)
+		line, err := a.readLine(ctx)
+		if err != nil || line != "" {
+			return line, err
+		}
+	}
+}
+
 // confirm asks until the answer is yes or no; an empty one is no.
 func (a *App) confirm(ctx context.Context, question string) (bool, error) {
 	for {

@@ -26,23 +26,12 @@ const actionReinit = "reinitialize"
 
 func newReinitCommand(a *App, opts *globals) *cobra.Command {
 	var o reinitOptions
-	cmd := &cobra.Command{
-		Use:   "reinit CLUSTER [MEMBER...]",
-		Short: "Make the copy of a replica anew",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usageError{fmt.Sprintf("missing the cluster's name; usage: %s", cmd.UseLine())}
-			}
-			s, err := a.newSession(opts)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			return a.reinit(cmd.Context(), s, args[0], args[1:], o)
-		},
-	}
+	cmd := membersCommand(a, opts, func(ctx context.Context, s *session, name string, members []string) error {
+		return a.reinit(ctx, s, name, members, o)
+	})
+	cmd.Use = "reinit CLUSTER [MEMBER...]"
+	cmd.Short = "Make the copy of a replica anew"
 	flags := cmd.Flags()
-	opts.addGroup(flags)
 	flags.BoolVar(&o.force, "force", false, "ask nothing, and end what the member does at present")
 	flags.BoolVar(&o.fromLeader, "from-leader", false, "copy from the leader (pg_basebackup), not from another replica or a backup")
 	flags.BoolVar(&o.wait, "wait", false, "follow it until it has ended")
@@ -54,14 +43,15 @@ func newReinitCommand(a *App, opts *globals) *cobra.Command {
 // wait. A member that refuses is a line of the output; one that cannot be
 // reached ends the command.
 func (a *App) reinit(ctx context.Context, s *session, name string, names []string, o reinitOptions) error {
-	c, err := s.readMembers(ctx, name)
+	c, err := s.read(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := writeMembers(a.Out, c, name, formatPretty, false); err != nil {
-		return err
+	sel := selection{action: actionReinit, role: replicaMember, names: names, force: o.force, choose: true}
+	if o.cancel {
+		sel.action = "cancel " + actionReinit
 	}
-	members, err := a.chooseReplicas(ctx, c, names, o)
+	members, err := a.chooseMembers(ctx, c, name, sel)
 	if err != nil {
 		return err
 	}
@@ -87,63 +77,13 @@ func (a *App) reinit(ctx context.Context, s *session, name string, names []strin
 	return a.seeReinit(ctx, s, name, started)
 }
 
-// chooseReplicas takes the members named, or asks for one. Unknown names and
-// the leader's are dropped; it is an error if nobody is left.
-func (a *App) chooseReplicas(ctx context.Context, c *dcs.Cluster, names []string, o reinitOptions) ([]*dcs.Member, error) {
-	var replicas []string
-	for i := range c.Members {
-		if c.Members[i].Name != c.LeaderName() {
-			replicas = append(replicas, c.Members[i].Name)
-		}
-	}
-	known := func(n string) bool { return slices.Contains(replicas, n) }
-	switch {
-	case len(names) > 0 && !slices.ContainsFunc(names, known):
-		return nil, refuse("No replica among provided members")
-	case len(names) == 0 && o.force:
-		return nil, nil
-	case len(names) == 0:
-		action := actionReinit
-		if o.cancel {
-			action = "cancel " + actionReinit
-		}
-		answer, err := a.ask(ctx, fmt.Sprintf("Which member do you want to %s [%s]?", action, joined(replicas)), "")
-		if err != nil {
-			return nil, err
-		}
-		if !known(answer) {
-			return nil, refuse("%s is not a member of cluster", answer)
-		}
-		names = []string{answer}
-	}
-	var members []*dcs.Member
-	for _, r := range replicas {
-		if slices.Contains(names, r) {
-			members = append(members, c.Member(r))
-		}
-	}
-	return members, nil
-}
-
 // confirmReinit says what will be lost before it asks.
 func (a *App) confirmReinit(ctx context.Context, members []*dcs.Member, o reinitOptions) error {
-	var names []string
 	for _, m := range members {
-		names = append(names, m.Name)
 		host, _ := hostPort(m.ConnURL)
 		a.printf("All data of member %s on host %s will be replaced by a new copy\n", m.Name, host)
 	}
-	if o.force {
-		return nil
-	}
-	yes, err := a.confirm(ctx, fmt.Sprintf("Are you sure you want to %s members %s?", actionReinit, joined(names)))
-	if err != nil {
-		return err
-	}
-	if !yes {
-		return refuse("Aborted %s", actionReinit)
-	}
-	return nil
+	return a.confirmMembers(ctx, members, actionReinit, o.force)
 }
 
 // reinitBody is the body of POST /reinitialize (wire contract §5.7).
@@ -177,16 +117,6 @@ func (a *App) orderReinit(ctx context.Context, s *session, m *dcs.Member, o rein
 			return nil, err
 		}
 	}
-}
-
-// report prints a member's answer in patronictl's words.
-func (a *App) report(r reply, action string) bool {
-	if r.status >= http.StatusBadRequest {
-		a.printf("Failed: %s for member %s, status code=%d, (%s)\n", action, r.member, r.status, oneLine(r.text))
-		return false
-	}
-	a.printf("Success: %s for member %s\n", action, r.member)
-	return true
 }
 
 func (a *App) cancelReinit(ctx context.Context, s *session, members []*dcs.Member) error {

@@ -3,33 +3,12 @@ package ctl
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pgha/pgha/pkg/dcs"
 )
-
-// TestReinitMatchesPatronictl: the one that was recorded, a refusal.
-func TestReinitMatchesPatronictl(t *testing.T) {
-	compared := 0
-	for _, rec := range recordings(t, filepath.Join("testdata/golden", healthy, "cli.txt")) {
-		args := strings.Fields(rec.args)
-		if args[0] != "reinit" {
-			continue
-		}
-		compared++
-		app := newTestApp(t, &fakeCluster{cluster: clusterAt(t, healthy, 0x4000060)})
-		code := app.run(args...)
-		if got := fmt.Sprintf("[exit %d]", code); got != rec.exit || trim(app.out.String()) != trim(rec.stdout) || trim(app.err.String()) != trim(rec.stderr) {
-			t.Errorf("%s: got %s\n%s%s\nwant %s\n%s%s", rec.args, got, app.out.String(), app.err.String(), rec.exit, rec.stdout, rec.stderr)
-		}
-	}
-	if compared != 1 {
-		t.Errorf("compared %d recordings", compared)
-	}
-}
 
 const (
 	which    = "Which member do you want to reinitialize [pg-db-01, pg-db-03]? []: "

@@ -17,10 +17,16 @@ const (
 	formatTSV    format = "tsv"
 	formatJSON   format = "json"
 	formatYAML   format = "yaml"
+	// formatTopology is the pretty table of members as a tree; no value of
+	// --format.
+	formatTopology format = "topology"
 )
 
-// table is what a command prints, in any format. A cell is a string, an int64
-// or a pyjson.Object.
+// isTable tells whether the format is meant for eyes.
+func (f format) isTable() bool { return f == formatPretty || f == formatTopology }
+
+// table is what a command prints, in any format. A cell is a string, an
+// integer or a pyjson.Object.
 type table struct {
 	title   string // overlays the top rule of a pretty table
 	columns []string

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -57,6 +58,16 @@ func newRootCommand(a *App) *cobra.Command {
 func clusterCommands(a *App, opts *globals) []*cobra.Command {
 	return []*cobra.Command{
 		newListCommand(a, opts),
+		newTopologyCommand(a, opts),
+		newHistoryCommand(a, opts),
+		newShowConfigCommand(a, opts),
+		newPauseCommand(a, opts),
+		newResumeCommand(a, opts),
+		newReloadCommand(a, opts),
+		newRestartCommand(a, opts),
+		newFlushCommand(a, opts),
+		newRemoveCommand(a, opts),
+		newDSNCommand(a, opts),
 		newSwitchoverCommand(a, opts),
 		newFailoverCommand(a, opts),
 		newReinitCommand(a, opts),
@@ -109,6 +120,47 @@ func clusterArg(cmd *cobra.Command, args []string, s *session) (string, error) {
 			"missing the cluster's name: %s has no scope; name the cluster: %q", s.source, cmd.CommandPath()+" CLUSTER")}
 	}
 	return s.local.Scope, nil
+}
+
+// clusterCommand is a command for one cluster, named or that of the
+// configuration.
+func clusterCommand(a *App, opts *globals, run func(ctx context.Context, s *session, cluster string) error) *cobra.Command {
+	cmd := &cobra.Command{
+		Args: atMost(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := a.newSession(opts)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			name, err := clusterArg(cmd, args, s)
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), s, name)
+		},
+	}
+	opts.addGroup(cmd.Flags())
+	return cmd
+}
+
+// membersCommand is a command for members of a cluster, which must be named.
+func membersCommand(a *App, opts *globals, run func(ctx context.Context, s *session, cluster string, members []string) error) *cobra.Command {
+	cmd := &cobra.Command{
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{fmt.Sprintf("missing the cluster's name; usage: %s", cmd.UseLine())}
+			}
+			s, err := a.newSession(opts)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return run(cmd.Context(), s, args[0], args[1:])
+		},
+	}
+	opts.addGroup(cmd.Flags())
+	return cmd
 }
 
 // atMost accepts up to n arguments.

@@ -151,14 +151,30 @@ func (s *session) store(ctx context.Context, name string) (clusterStore, error) 
 // requestFailover writes /failover directly, for when no member can be asked
 // (wire contract §6.4). The lock holder judges it before acting.
 func (s *session) requestFailover(ctx context.Context, name string, f *dcs.Failover) error {
+	return s.put(ctx, name, dcs.Write{Key: dcs.KeyFailover, Value: f.Encode()})
+}
+
+// put writes one key of the cluster called name.
+func (s *session) put(ctx context.Context, name string, w dcs.Write) error {
+	return s.change(ctx, "write to", name, func(ctx context.Context, store clusterStore) error { return store.Put(ctx, w) })
+}
+
+// remove deletes all keys of the cluster called name while its leadership is
+// that of epoch.
+func (s *session) remove(ctx context.Context, name string, epoch int64) error {
+	err := s.change(ctx, "remove", name, func(ctx context.Context, store clusterStore) error { return store.RemoveCluster(ctx, epoch) })
+	return changedMeanwhile(err, "The leader of the cluster has changed meanwhile; nothing was removed")
+}
+
+func (s *session) change(ctx context.Context, verb, name string, do func(context.Context, clusterStore) error) error {
 	ctx, cancel := context.WithTimeout(ctx, dcsTimeout)
 	defer cancel()
 	store, err := s.store(ctx, name)
-	if err != nil {
-		return s.dcsError(ctx, "write to", name, err)
+	if err == nil {
+		err = do(ctx, store)
 	}
-	if err := store.Put(ctx, dcs.Write{Key: dcs.KeyFailover, Value: f.Encode()}); err != nil {
-		return s.dcsError(ctx, "write to", name, err)
+	if err != nil {
+		return s.dcsError(ctx, verb, name, err)
 	}
 	return nil
 }
@@ -173,8 +189,13 @@ func (s *session) dcsError(ctx context.Context, verb, name string, err error) er
 		where = "the SRV records of " + s.local.Etcd.SRV
 	}
 	cure := "check that etcd runs there and that the address is right"
-	if errors.Is(err, dcs.ErrRejected) {
+	switch {
+	case errors.Is(err, dcs.ErrRejected):
 		cure = "check the user, the password and the permissions"
+	case errors.Is(err, dcs.ErrUnknown):
+		cure = "it may have been done: look before you try again"
+	case errors.Is(err, dcs.ErrConflict):
+		cure = "look at it and try again"
 	}
 	return fmt.Errorf("cannot %s cluster %s in etcd at %s (from %s): %w; %s", verb, name, where, s.source, err, cure)
 }

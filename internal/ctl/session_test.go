@@ -105,8 +105,6 @@ func TestErrors(t *testing.T) {
 		{"no etcd section", []string{"-c", noEtcd, "list"}, 1, []string{"Error: ", "noetcd.yml", "etcd3", "-d"}},
 		{"other DCS", []string{"-d", "consul://h", "list", "x"}, 1, []string{"Error: ", "consul", "etcd3://"}},
 		{"password on the command line", []string{"-d", "etcd3://u:geheim@h", "list", "x"}, 2, []string{"Error: ", "configuration file"}},
-		{"scheduled", []string{"switchover", "--scheduled", "2030-01-01T00:00+00:00"}, 1,
-			[]string{"Error: scheduled switchover is not supported yet; leave out --scheduled to switch over now"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			app := newTestApp(t, &fakeCluster{err: errors.New("must not be asked")})

@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/restapi"
 )
 
 // order is a switchover or failover while it is put together: what the options
@@ -22,6 +22,8 @@ type order struct {
 	candidate string
 	scheduled string // as typed
 	force     bool
+
+	at time.Time // zero: now
 
 	leaderSet, candidateSet, scheduledSet bool // given as options: no prompt
 }
@@ -37,7 +39,7 @@ func newSwitchoverCommand(a *App, opts *globals) *cobra.Command {
 	cmd.Short = "Make a healthy replica the leader, without losing a transaction"
 	flags := cmd.Flags()
 	flags.StringVar(&o.leader, "leader", "", "name of the present leader (also --primary)")
-	flags.StringVar(&o.scheduled, "scheduled", "", "time of the switchover; only \"now\" for the time being")
+	flags.StringVar(&o.scheduled, "scheduled", "", "when, in an unambiguous format: 2026-01-31T04:00+01:00")
 	return cmd
 }
 
@@ -49,35 +51,18 @@ func newFailoverCommand(a *App, opts *globals) *cobra.Command {
 }
 
 func newOrderCommand(a *App, opts *globals, o *order) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:  o.action + " [CLUSTER]",
-		Args: atMost(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			flags := cmd.Flags()
-			o.leaderSet, o.candidateSet = flags.Changed("leader"), flags.Changed("candidate")
-			o.scheduledSet = flags.Changed("scheduled")
-			if later(o.scheduled) {
-				return errScheduled
-			}
-			s, err := a.newSession(opts)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			name, err := clusterArg(cmd, args, s)
-			if err != nil {
-				return err
-			}
-			return a.changeLeader(cmd.Context(), s, name, o)
-		},
-	}
-	opts.addGroup(cmd.Flags())
+	var cmd *cobra.Command
+	cmd = clusterCommand(a, opts, func(ctx context.Context, s *session, name string) error {
+		flags := cmd.Flags()
+		o.leaderSet, o.candidateSet = flags.Changed("leader"), flags.Changed("candidate")
+		o.scheduledSet = flags.Changed("scheduled")
+		return a.changeLeader(ctx, s, name, o)
+	})
+	cmd.Use = o.action + " [CLUSTER]"
 	cmd.Flags().StringVar(&o.candidate, "candidate", "", "name of the member to become the leader")
 	cmd.Flags().BoolVar(&o.force, "force", false, "ask nothing")
 	return cmd
 }
-
-var errScheduled = errors.New("scheduled switchover is not supported yet; leave out --scheduled to switch over now")
 
 // refusal is an order this side does not pass on, said in patronictl's words,
 // which scripts look for.
@@ -86,9 +71,6 @@ type refusal string
 func (r refusal) Error() string { return string(r) }
 
 func refuse(text string, args ...any) error { return refusal(fmt.Sprintf(text, args...)) }
-
-// later tells whether text names another time than now.
-func later(text string) bool { return text != "" && text != "now" }
 
 // changeLeader is the flow of wire contract §6.4: show, ask, order, show.
 func (a *App) changeLeader(ctx context.Context, s *session, name string, o *order) error {
@@ -145,24 +127,28 @@ func (a *App) complete(ctx context.Context, c *dcs.Cluster, name string, o *orde
 	if err := a.settleCandidate(ctx, c, name, o); err != nil {
 		return err
 	}
-	if o.force {
-		return nil
-	}
-	if o.action == actionFailover && dyn.SynchronousMode != config.SyncOff &&
+	if !o.force && o.action == actionFailover && dyn.SynchronousMode != config.SyncOff &&
 		c.Sync != nil && c.Sync.Leader != "" && !c.Sync.Voter(o.candidate) {
 		question := fmt.Sprintf("Are you sure you want to failover to the asynchronous node %s?", o.candidate)
 		if err := a.mustConfirm(ctx, question, o); err != nil {
 			return err
 		}
 	}
-	if o.action == actionSwitchover && !o.scheduledSet {
-		if err := a.settleTime(ctx, o); err != nil {
+	if o.action == actionSwitchover {
+		if err := a.settleTime(ctx, dyn, o); err != nil {
 			return err
 		}
+	}
+	if o.force {
+		return nil
 	}
 	demoting := ""
 	if leader := c.LeaderName(); leader != "" {
 		demoting = ", demoting current leader " + leader
+	}
+	if !o.at.IsZero() {
+		return a.mustConfirm(ctx, fmt.Sprintf("Are you sure you want to schedule switchover of cluster %s at %s%s?",
+			name, dcs.FormatTime(o.at), demoting), o)
 	}
 	return a.mustConfirm(ctx, fmt.Sprintf("Are you sure you want to %s cluster %s%s?", o.action, name, demoting), o)
 }
@@ -224,15 +210,20 @@ func candidates(c *dcs.Cluster) []string {
 }
 
 // settleTime asks when, as patronictl does.
-func (a *App) settleTime(ctx context.Context, o *order) error {
-	example := a.Now().Add(time.Hour).Format("2006-01-02T15:04")
-	label := fmt.Sprintf("When should the switchover take place (e.g. %s ) ", example)
-	answer, err := a.ask(ctx, label, "now")
-	if err != nil {
+func (a *App) settleTime(ctx context.Context, dyn *config.Dynamic, o *order) (err error) {
+	when := o.scheduled
+	if !o.scheduledSet && !o.force {
+		example := a.Now().Add(time.Hour).Format("2006-01-02T15:04")
+		label := fmt.Sprintf("When should the switchover take place (e.g. %s ) ", example)
+		if when, err = a.ask(ctx, label, "now"); err != nil {
+			return err
+		}
+	}
+	if o.at, err = a.parseSchedule(when); err != nil {
 		return err
 	}
-	if later(answer) {
-		return errScheduled
+	if dyn.Pause && !o.at.IsZero() {
+		return refuse("Can't schedule switchover in the paused state")
 	}
 	return nil
 }
@@ -242,16 +233,13 @@ func (a *App) mustConfirm(ctx context.Context, question string, o *order) error 
 	if err != nil {
 		return err
 	}
-	if !yes {
-		return refuse("Aborting %s", o.action)
+	switch {
+	case yes:
+		return nil
+	case !o.at.IsZero():
+		return refuse("Aborting scheduled %s", o.action)
 	}
-	return nil
-}
-
-// orderBody is the body of POST /switchover and /failover (wire contract §5.8).
-type orderBody struct {
-	Candidate string `json:"candidate,omitempty"`
-	Leader    string `json:"leader,omitempty"`
+	return refuse("Aborting %s", o.action)
 }
 
 // send gives the order to the leader, or to the candidate when there is none.
@@ -270,7 +258,10 @@ func (a *App) send(ctx context.Context, s *session, c *dcs.Cluster, o *order) (s
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout(dynamicOf(c)))
 	defer cancel()
-	body := orderBody{Leader: o.leader, Candidate: o.candidate}
+	body := restapi.SwitchoverRequest{Leader: o.leader, Candidate: o.candidate}
+	if !o.at.IsZero() {
+		body.ScheduledAt = dcs.FormatTime(o.at)
+	}
 	status, text, err = api.Post(ctx, m.APIURL, "/"+o.action, body)
 	if err == nil && status == 501 && o.action == actionSwitchover {
 		status, text, err = api.Post(ctx, m.APIURL, "/"+actionFailover, body)
@@ -292,5 +283,5 @@ func (a *App) orderThroughDCS(ctx context.Context, s *session, name string, o *o
 	a.warnf("%v", cause)
 	a.warnf("Failing over to DCS")
 	a.printf("%s Could not %s using Patroni api, falling back to DCS\n", a.timestamp(), o.action)
-	return s.requestFailover(ctx, name, &dcs.Failover{Leader: o.leader, Candidate: o.candidate})
+	return s.requestFailover(ctx, name, &dcs.Failover{Leader: o.leader, Candidate: o.candidate, ScheduledAt: o.at})
 }

@@ -1,0 +1,50 @@
+package etcd_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/pgha/pgha/internal/etcdserver/etcdtest"
+	"github.com/pgha/pgha/pkg/dcs"
+)
+
+// TestRemoveCluster: all keys of the cluster go, those of one whose name begins
+// alike stay, and a leadership nobody has seen saves them all.
+func TestRemoveCluster(t *testing.T) {
+	server := etcdtest.Start(t, etcdtest.Options{})
+	conn := raw(t, server.Members[0])
+	keys := func(prefix string) int64 {
+		resp, err := pb.NewKVClient(conn).Range(within(t, 5*time.Second),
+			&pb.RangeRequest{Key: []byte(prefix), RangeEnd: []byte(dcs.PrefixEnd(prefix)), CountOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Count
+	}
+	for _, key := range []string{"/service/demo/leader", "/service/demo/members/a", "/service/demo/pgha/backup", "/service/demo2/config"} {
+		rawPut(t, conn, key, "x")
+	}
+	store := open(t, "/service/demo", nil, server.URLs()...)
+	c, err := store.Read(within(t, 5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.RemoveCluster(within(t, 5*time.Second), 0); !errors.Is(err, dcs.ErrConflict) || keys("/service/demo/") != 3 {
+		t.Errorf("somebody leads: %v, %d keys", err, keys("/service/demo/"))
+	}
+	if err := store.RemoveCluster(within(t, 5*time.Second), c.Leader.Epoch); err != nil {
+		t.Error(err)
+	}
+	if keys("/service/demo/") != 0 || keys("/service/demo2/") != 1 {
+		t.Errorf("%d keys left, %d of the other", keys("/service/demo/"), keys("/service/demo2/"))
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := store.RemoveCluster(ended, 0); err == nil {
+		t.Error("removed under an ended context")
+	}
+}
