@@ -28,6 +28,7 @@ type Cluster struct {
 	Restore    *Restore
 	Backup     *Backup
 	BackupLock *BackupLock
+	Events     *EventRing     // of Read only
 	Invalid    map[Key]string // key -> what is wrong with its value
 
 	invalidRevisions map[Key]int64 // mod revisions of the keys in Invalid

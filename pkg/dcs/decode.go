@@ -81,6 +81,8 @@ func (c *Cluster) add(key Key, kv *KV, value any, err error, optime **Status) {
 		c.Backup = v
 	case *BackupLock:
 		c.BackupLock = v
+	case *EventRing:
+		c.Events = v
 	case *Member:
 		c.Members = append(c.Members, *v)
 	}
@@ -147,6 +149,8 @@ func decodeKey(key Key, kv *KV) (any, error) {
 	case KeyBackupLock:
 		v, err := DecodeBackupLock(kv.Value)
 		return value(v, err, func() { v.ModRevision, v.LeaseID = rev, kv.LeaseID })
+	case KeyEvents:
+		return &EventRing{Raw: kv.Value, ModRevision: rev}, nil
 	}
 	if name, ok := memberOf(key); ok {
 		m, err := DecodeMember(name, kv.Value)
@@ -198,6 +202,8 @@ func (c *Cluster) ModRevision(k Key) int64 {
 		return c.Backup.ModRevision
 	case k == KeyBackupLock && c.BackupLock != nil:
 		return c.BackupLock.ModRevision
+	case k == KeyEvents && c.Events != nil:
+		return c.Events.ModRevision
 	}
 	if name, ok := memberOf(k); ok {
 		if m := c.Member(name); m != nil {

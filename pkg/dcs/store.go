@@ -49,6 +49,9 @@ const (
 	KeyBackup Key = "pgha/backup"
 	// KeyBackupLock hangs on the lease of the member that makes a backup.
 	KeyBackupLock Key = "pgha/backup_lock"
+	// KeyEvents holds the newest events of all members. It decides nothing: Read
+	// returns it, but watched views leave it out and do not wake for it.
+	KeyEvents Key = "pgha/events"
 )
 
 // Claim asks for the leader key (safety: claim rule). It succeeds only if

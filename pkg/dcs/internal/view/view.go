@@ -21,6 +21,7 @@ type Event struct {
 // Lost; only a whole view may be acted on.
 type View struct {
 	base    string
+	events  string // the one key that is no part of a view
 	changed chan struct{}
 
 	mu       sync.Mutex
@@ -46,6 +47,7 @@ func NewShared(base string, memo *dcs.Memo) *View {
 	return &View{
 		memo:     memo,
 		base:     base,
+		events:   dcs.KeyEvents.Path(base),
 		changed:  make(chan struct{}, 1),
 		kvs:      map[string]dcs.KV{},
 		gone:     map[string]int64{},
@@ -76,7 +78,7 @@ func (v *View) Reset(kvs []dcs.KV, rev int64, id uint64) {
 	same := (id == v.id || v.id == 0) && rev >= v.rev
 	next := make(map[string]dcs.KV, len(kvs))
 	for _, kv := range kvs {
-		if !same || v.gone[kv.Key] <= kv.ModRevision {
+		if kv.Key != v.events && (!same || v.gone[kv.Key] <= kv.ModRevision) {
 			next[kv.Key] = kv
 		}
 	}
@@ -153,6 +155,9 @@ func (v *View) Apply(events []Event, rev int64) {
 // merge applies one event unless a newer state of the key is known.
 func (v *View) merge(e Event) bool {
 	key := e.KV.Key
+	if key == v.events {
+		return false
+	}
 	old, had := v.kvs[key]
 	if had && old.ModRevision >= e.KV.ModRevision || v.gone[key] >= e.KV.ModRevision {
 		return false

@@ -156,3 +156,19 @@ func TestSnapshotsAreDecodedKeys(t *testing.T) {
 		t.Errorf("%+v, want %+v", third, want)
 	}
 }
+
+// TestEventsAreNoPartOfAView: an entry of the journal wakes nobody.
+func TestEventsAreNoPartOfAView(t *testing.T) {
+	v := ready(t)
+	journal := dcs.KV{Key: "/b/pgha/events", Value: []byte("[]"), CreateRevision: 6, ModRevision: 6}
+	v.Apply([]Event{{KV: journal}}, 6)
+	if c, ok := v.Cluster(); woken(v) || !ok || c.Events != nil || c.Revision != 6 {
+		t.Errorf("woken, or in the view: %+v", c)
+	}
+	v.Begin(journal.Key)
+	v.End([]string{journal.Key}, 7, Event{KV: journal})
+	v.Reset([]dcs.KV{kv("{}", 5), journal}, 8, 1)
+	if c, _ := v.Cluster(); woken(v) || c.Events != nil {
+		t.Errorf("woken, or in the view after a new read: %+v", c)
+	}
+}
