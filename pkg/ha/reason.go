@@ -222,3 +222,12 @@ func (d Decision) Text(me string) string {
 
 // Reasons is how many reasons there are, for coverage.
 const Reasons = int(reasons)
+
+// Code returns the name of the reason for programs: "leader_promotes". It does
+// not change when the text does.
+func (r Reason) Code() string {
+	if r < 0 || r >= reasons {
+		return "unknown"
+	}
+	return reasonCodes[r]
+}
