@@ -57,6 +57,7 @@ type agent struct {
 	api     *restapi.Server
 	backups *backups
 	watch   *archiveWatch
+	journal *journal
 	wakeups chan struct{}
 	group   sync.WaitGroup
 }
@@ -221,6 +222,8 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	a.board.sampler = restapi.NewSampler(a.node.sample, now)
 	defer a.board.sampler.Close()
 	a.board.reload = a.reload
+	a.journal = newJournal(me.Name, time.Now, a.log)
+	a.board.journal = a.journal
 	a.openBackups(me.Name)
 	defer a.backups.repo.close()
 	if a.api, err = restapi.New(restapi.Options{
@@ -242,10 +245,12 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 		Me: me, DCS: a.store, Node: a.node, Ops: a.runner, Leash: a.keeper, Peers: a.board.peers, Failsafe: ask, Promises: a.board.promises,
 		Settings:  func() ha.Settings { return settings(a.config.Load()) },
 		Configure: a.takeDocument, Reinit: a.board.reinit.newest, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
+		Trace: a.journal.turned,
 	})
 	side, cancel := context.WithCancel(ctx)
 	waitBackups := a.runBackups(side)
-	defer func() { cancel(); waitBackups(); a.group.Wait() }()
+	waitJournal := a.journal.start(side, journalPlaces(a.config.Load().Postgres.DataDir, a.runDir), a.store)
+	defer func() { cancel(); waitBackups(); waitJournal(); a.group.Wait() }()
 	a.beside(func() {
 		if err := a.api.Serve(side); err != nil {
 			a.log.Error(err.Error())

@@ -16,6 +16,7 @@ import (
 // published view and the store.
 type board struct {
 	*desk
+	*journal
 	view    atomic.Pointer[ha.View]
 	store   dcs.Store
 	sampler *restapi.Sampler

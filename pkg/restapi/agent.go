@@ -13,6 +13,7 @@ import (
 // called from several goroutines.
 type Agent interface {
 	Backups
+	Events
 	// View is the newest published state; never nil. A View is immutable, so
 	// the same pointer means the same content.
 	View() *ha.View

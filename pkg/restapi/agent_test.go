@@ -41,6 +41,7 @@ type fakeAgent struct {
 	refuses bool     // POST /failsafe
 	promise []string // given
 	fakeBackups
+	fakeEvents
 	// onFailover runs after a failover request was written.
 	onFailover func(*fakeAgent)
 }

@@ -38,6 +38,7 @@ func (s *Server) routes() http.Handler {
 	r.Post("/reinitialize", s.unsafe(s.reinitialize))
 	r.Delete("/reinitialize", s.unsafe(s.cancelReinitialize))
 	s.backupRoutes(r)
+	s.eventRoutes(r)
 	for _, path := range []string{"/restart", "/sigterm", "/citus", "/mpp"} {
 		r.Post(path, s.unsafe(s.notYet))
 	}
@@ -94,7 +95,7 @@ func limited(places chan struct{}, h http.HandlerFunc) http.HandlerFunc {
 func (s *Server) unsafe(h http.HandlerFunc) http.HandlerFunc {
 	return limited(s.changes, s.guard(func(w http.ResponseWriter, req *http.Request) {
 		req.Body = http.MaxBytesReader(w, req.Body, maxBodyBytes)
-		h(w, req)
+		s.journalled(h)(w, req)
 	}))
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,8 @@ type Server struct {
 	derived  derivedCache
 	reads    chan struct{} // places for answers that cost more than a role check
 	changes  chan struct{} // places for requests that change something
+	follows  chan struct{} // places for requests that wait for an event
+	ending   chan struct{} // closed when the server shuts down
 	throttle *throttle
 
 	rules    atomic.Pointer[rules]
@@ -70,6 +73,8 @@ func New(o Options) (*Server, error) {
 		registry: o.Registry,
 		reads:    make(chan struct{}, maxReads),
 		changes:  make(chan struct{}, maxChanges),
+		follows:  make(chan struct{}, maxFollows),
+		ending:   make(chan struct{}),
 		throttle: newThrottle(),
 	}
 	if err := s.apply(o.Settings); err != nil {
@@ -91,6 +96,7 @@ func New(o Options) (*Server, error) {
 		DisableGeneralOptionsHandler: true, // OPTIONS * is a health check like any other
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	s.http.RegisterOnShutdown(sync.OnceFunc(func() { close(s.ending) }))
 	return s, nil
 }
 
