@@ -10,8 +10,9 @@ PROGRESS = scripts/progress.sh
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 10s
 SIMTIME ?= 60s
+CHAOS = $(PROGRESS) breaking env PGHA_BIN=$(CURDIR)/bin $(GO) test -tags e2e -count=1 -timeout 5h -v -run 'TestChaos$$' ./test/chaos
 
-.PHONY: all build demo test vet unit e2e backup systemd lint fuzz sim cross clean
+.PHONY: all build demo test vet unit e2e chaos chaos-quick backup systemd lint fuzz sim cross clean
 
 all: build
 
@@ -47,6 +48,22 @@ backup:
 	@scripts/deps.sh test
 	@$(MAKE) --no-print-directory build
 	$(PROGRESS) testing env PGHA_BACKUP_LONG=1 $(GO) test -tags e2e -count=1 -timeout 90m -v -run Backup ./test/e2e
+
+# One cluster through many faults, as root; the tables go into docs/safety.md.
+# ROWS=4,27 runs these rows only, PEER=patroni ours and Patroni with equal timings,
+# MODES=async,sync other kinds of replication; CHAOS_RESUME=1 goes on where an
+# interrupted run was.
+chaos:
+	@scripts/deps.sh $(if $(filter patroni,$(PEER)),patroni,chaos)
+	@$(MAKE) --no-print-directory build
+	$(CHAOS) -chaos.docs=$(CURDIR)/docs $(if $(ROWS),-chaos.rows=$(ROWS)) $(if $(PEER),-chaos.peer=$(PEER)) \
+		$(if $(MODES),-chaos.modes=$(MODES)) $(if $(CHAOS_RESUME),-chaos.resume)
+
+# A few short rows with a ttl of 5 s; nothing is written.
+chaos-quick:
+	@scripts/deps.sh chaos
+	@$(MAKE) --no-print-directory build
+	$(CHAOS) -chaos.quick $(if $(ROWS),-chaos.rows=$(ROWS))
 
 # The units on a real systemd, in a container; as root, makes itself a Debian once.
 systemd: build

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian: PostgreSQL's server (without letting the
 # package create a cluster on port 5432; one that exists is left alone), Go, with
-# the argument "backup" pgBackRest, and with "test" whatever the tests need beyond
-# that. Says nothing when nothing is missing.
+# the argument "backup" pgBackRest, with "test" whatever the tests need beyond that,
+# with "chaos" what breaks networks and disks, and with "patroni" Patroni's agent on
+# top, whose service is not started. Says nothing when nothing is missing.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -11,6 +12,7 @@ export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 suite=
 no_cluster=/etc/postgresql-common/createcluster.d/pgha-no-main-cluster.conf
+policy=/usr/sbin/policy-rc.d
 backports_list=/etc/apt/sources.list.d/pgha-backports.list
 
 fail() {
@@ -29,8 +31,10 @@ need_apt() {
 }
 
 made_no_cluster=
+made_policy=
 cleanup() {
 	[ -z "$made_no_cluster" ] || "${as_root[@]}" rm -f "$no_cluster"
+	[ -z "$made_policy" ] || "${as_root[@]}" rm -f "$policy"
 	rm -f "$log"
 }
 trap cleanup EXIT
@@ -60,6 +64,17 @@ install() {
 	update
 	echo "deps: installing $*${suite:+ from $suite}"
 	apt_get install --no-install-recommends ${suite:+-t "$suite"} "$@"
+}
+
+# As install, with every package told not to start its services. Patroni's unit has
+# nothing to start later either, while it has no /etc/patroni/config.yml.
+install_stopped() {
+	if [ ! -e "$policy" ]; then
+		made_policy=yes
+		printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+		"${as_root[@]}" chmod 755 "$policy"
+	fi
+	install "$@"
 }
 
 server_there() {
@@ -121,7 +136,7 @@ server_there || install_server
 "$here/find-go.sh" >/dev/null || install_go
 
 # The package holds a program and its configuration: it starts nothing.
-if [ "$what" != run ] && ! command -v pgbackrest >/dev/null; then
+if [[ $what = backup || $what = test ]] && ! command -v pgbackrest >/dev/null; then
 	need_apt pgBackRest
 	install pgbackrest
 fi
@@ -139,4 +154,17 @@ if [ "$what" = test ]; then
 	fi
 	# The S3 server of the tests.
 	"$here/tool.sh" versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0 >/dev/null
+fi
+
+if [ "$what" = chaos ] || [ "$what" = patroni ]; then
+	missing=()
+	command -v ip >/dev/null || missing+=(iproute2)
+	command -v iptables >/dev/null || missing+=(iptables)
+	command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+	command -v fsfreeze >/dev/null || missing+=(util-linux)
+	[ "$what" = chaos ] || [ -x /usr/bin/patroni ] || missing+=(patroni python3-etcd)
+	if [ ${#missing[@]} -gt 0 ]; then
+		need_apt "${missing[*]}"
+		install_stopped "${missing[@]}"
+	fi
 fi

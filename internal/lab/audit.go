@@ -15,6 +15,8 @@ type Audit struct {
 	Missing map[string][]int64
 	// LostBytes is the acknowledged WAL that no timeline of the cluster holds.
 	LostBytes uint64
+	// Present holds the ids on the primary.
+	Present map[int64]bool
 }
 
 // Lost counts the rows missing on the primary, or on any node if that is more.
@@ -47,6 +49,9 @@ func (l *Lab) Audit(ctx context.Context, ops []Op, primary *Node, nodes ...*Node
 			return a, err
 		}
 		a.Missing[n.Name] = Missing(ops, present)
+		if n == primary {
+			a.Present = present
+		}
 	}
 	history, err := l.History(ctx, primary)
 	if err != nil {

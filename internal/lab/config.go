@@ -63,7 +63,7 @@ func merge(base, over map[string]any) {
 func (l *Lab) configOf(n *Node) map[string]any {
 	superuser := map[string]any{"username": "postgres", "password": l.password}
 	replication := map[string]any{"username": "replicator", "password": l.password}
-	return map[string]any{
+	config := map[string]any{
 		"scope":     l.opts.Scope,
 		"namespace": "/opt/pgsql/patroni/",
 		"name":      n.Name,
@@ -85,6 +85,13 @@ func (l *Lab) configOf(n *Node) map[string]any {
 		},
 		"pgha": map[string]any{"run_dir": filepath.Join(n.Dir, "run")},
 	}
+	if l.opts.Watchdog {
+		config["watchdog"] = map[string]any{"mode": "automatic", "driver": "testing", "device": dogPath(n)}
+	}
+	if l.opts.Patroni != "" {
+		delete(config, "pgha")
+	}
+	return config
 }
 
 func (l *Lab) dynamicConfig() map[string]any {

@@ -175,6 +175,29 @@ func (l *Lab) SignalSenders(n *Node, sig syscall.Signal) error {
 	return nil
 }
 
+// SignalBackend sends a signal to one backend of a node's server that serves a
+// client on the network.
+func (l *Lab) SignalBackend(n *Node, sig syscall.Signal) error {
+	for _, p := range n.host.tree() {
+		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
+		if err == nil && strings.HasPrefix(string(title), "postgres: ") && strings.Contains(string(title), " "+switchAddr+"(") {
+			if err := syscall.Kill(p.pid, sig); err == nil {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("signal a backend of %s: %w", n.Name, errNotRunning)
+}
+
+// Pids lists what runs on a node.
+func (l *Lab) Pids(n *Node) []int {
+	var out []int
+	for _, p := range n.host.tree() {
+		out = append(out, p.pid)
+	}
+	return out
+}
+
 // AgentLog gives what the node's agent has logged from an offset on, and the
 // offset of its end.
 func (l *Lab) AgentLog(n *Node, from int64) (text string, end int64) {

@@ -66,6 +66,24 @@ func Missing(ops []Op, present map[int64]bool) []int64 {
 	return out
 }
 
+// Unexpected gives the ids in present that no client can have written: those that
+// failed for certain, and those beyond the last one used.
+func Unexpected(failed []int64, last int64, present map[int64]bool) []int64 {
+	var out []int64
+	for _, id := range failed {
+		if present[id] {
+			out = append(out, id)
+		}
+	}
+	for id := range present {
+		if id <= 0 || id > last {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // Acked counts the acknowledged writes invoked in [from, to].
 func Acked(ops []Op, from, to time.Duration) int {
 	n := 0

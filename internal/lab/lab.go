@@ -45,7 +45,10 @@ type Node struct {
 	AgentLog string
 	Env      []string // more of the agent's environment
 
-	host *host
+	host    *host
+	disk    *volume  // nil without Options.Volume
+	dog     *dog     // nil without Options.Watchdog
+	freezer *freezer // nil unless frozen
 }
 
 // member is one etcd member.
@@ -112,11 +115,26 @@ func (l *Lab) prepare() error {
 		return err
 	}
 	for _, n := range l.Nodes {
-		if err := l.WriteConfig(n); err != nil {
+		if err := l.furnishNode(n); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// furnishNode gives a node its disk, its watchdog and its configuration.
+func (l *Lab) furnishNode(n *Node) error {
+	if n.disk != nil {
+		if err := l.makeVolume(n); err != nil {
+			return err
+		}
+	}
+	if l.opts.Watchdog {
+		if err := l.startDog(n); err != nil {
+			return err
+		}
+	}
+	return l.WriteConfig(n)
 }
 
 // makeDirs creates the lab's directory and, where the servers run as somebody
@@ -189,6 +207,10 @@ func (l *Lab) plan() {
 		n.REST = join(h.addr, l.port(8008, 10*i+1))
 		n.Config = filepath.Join(h.dir, "patroni.yml")
 		n.DataDir = filepath.Join(h.dir, "data")
+		if l.opts.Volume > 0 {
+			n.disk = &volume{size: l.opts.Volume, backing: filepath.Join(h.dir, "backing"), mount: filepath.Join(h.dir, "disk")}
+			n.DataDir = filepath.Join(n.disk.mount, "data")
+		}
 		n.AgentLog = filepath.Join(h.dir, "agent.log")
 		l.Nodes = append(l.Nodes, n)
 	}
@@ -358,7 +380,11 @@ func (l *Lab) WaitEtcd(ctx context.Context, i int) error {
 // StartAgent starts the agent of a node; nothing happens when it runs.
 func (l *Lab) StartAgent(n *Node) error {
 	l.opts.Progress("starting the agent of " + n.Name)
-	return l.runWith(n.host, "agent.log", append(l.environ(), n.Env...), filepath.Join(l.bin, "pgha-agent"), n.Config)
+	program := filepath.Join(l.bin, "pgha-agent")
+	if l.opts.Patroni != "" {
+		program = l.opts.Patroni
+	}
+	return l.runWith(n.host, "agent.log", append(l.environ(), n.Env...), program, n.Config)
 }
 
 // Supervise tells whether the node's agent is started again when it ends, as
@@ -423,12 +449,27 @@ func (l *Lab) DSN(n *Node) string {
 func (l *Lab) Close() error {
 	results := make(chan error)
 	hosts := l.hosts()
+	var errs []error
+	// What is frozen cannot be killed.
+	for _, n := range l.Nodes {
+		errs = append(errs, l.ThawHost(n))
+		if n.disk != nil {
+			errs = append(errs, n.disk.thaw())
+		}
+	}
 	for _, h := range hosts {
 		go func() { results <- h.close() }()
 	}
-	var errs []error
 	for range hosts {
 		errs = append(errs, <-results)
+	}
+	for _, n := range l.Nodes {
+		if n.dog != nil {
+			n.dog.close()
+		}
+		if n.disk != nil {
+			errs = append(errs, n.disk.remove())
+		}
 	}
 	if l.wires != nil {
 		l.wires.close()

@@ -34,9 +34,9 @@ type Load struct {
 	wg     sync.WaitGroup
 	lastID atomic.Int64
 
-	mu   sync.Mutex
-	ops  []Op // OK and Info only
-	fail int
+	mu     sync.Mutex
+	ops    []Op    // OK and Info only
+	failed []int64 // ids of those that failed
 }
 
 // PrepareLoad creates the table of the workloads on the primary, anew if it is
@@ -49,7 +49,8 @@ func (l *Lab) PrepareLoad(ctx context.Context, primary *Node) error {
 	defer func() { _ = conn.Close(ctx) }()
 	_, err = conn.Exec(ctx, `DROP SCHEMA IF EXISTS pgha_lab CASCADE;
 		CREATE SCHEMA pgha_lab;
-		CREATE TABLE pgha_lab.writes (id bigint PRIMARY KEY, client text NOT NULL)`)
+		CREATE TABLE pgha_lab.writes (id bigint PRIMARY KEY, client text NOT NULL);
+		`+procedure)
 	if err != nil {
 		return fmt.Errorf("create table of the workload: %w", err)
 	}
@@ -62,28 +63,33 @@ func (l *Lab) NewLoad() *Load { return &Load{lab: l} }
 // Writer adds a client that writes to the primary it finds by /primary, one row
 // every period, until ctx ends or Stop is called.
 func (w *Load) Writer(ctx context.Context, period time.Duration) {
-	c := &client{load: w, name: "writer", period: period, dial: w.lab.dialClient()}
-	c.pick = func(ctx context.Context) *Node {
-		if found := w.lab.Leaders(ctx); len(found) > 0 {
-			return found[0]
-		}
-		return nil
+	c := &client{load: w, name: WriterName, period: period, dial: w.lab.dialClient(), pick: w.lab.anyLeader}
+	w.run(ctx, c.loop)
+}
+
+// WriterName is the Client of the operations of a Writer.
+const WriterName = "writer"
+
+func (l *Lab) anyLeader(ctx context.Context) *Node {
+	if found := l.Leaders(ctx); len(found) > 0 {
+		return found[0]
 	}
-	w.run(ctx, c)
+	return nil
 }
 
 // Probers adds a client on every node that tries to write to that node's own
 // server whatever its role, every period.
 func (w *Load) Probers(ctx context.Context, period time.Duration) {
 	for _, n := range w.lab.Nodes {
-		w.run(ctx, &client{
+		c := &client{
 			load: w, name: "prober on " + n.Name, period: period, dial: w.lab.dialOn(n),
 			pick: func(context.Context) *Node { return n }, stubborn: true,
-		})
+		}
+		w.run(ctx, c.loop)
 	}
 }
 
-func (w *Load) run(ctx context.Context, c *client) {
+func (w *Load) run(ctx context.Context, loop func(context.Context)) {
 	ctx, cancel := context.WithCancel(ctx)
 	stopEarlier := w.cancel
 	w.cancel = func() {
@@ -92,7 +98,7 @@ func (w *Load) run(ctx context.Context, c *client) {
 			stopEarlier()
 		}
 	}
-	w.wg.Go(func() { c.loop(ctx) })
+	w.wg.Go(func() { loop(ctx) })
 }
 
 // Stop ends all clients and waits for them.
@@ -110,11 +116,19 @@ func (w *Load) History() []Op {
 	return append([]Op(nil), w.ops...)
 }
 
+// Failed gives the ids of the writes so far that certainly were not committed, and
+// the highest id that was ever used.
+func (w *Load) Failed() (ids []int64, last int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]int64(nil), w.failed...), w.lastID.Load()
+}
+
 func (w *Load) record(op Op) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if op.Outcome == Fail {
-		w.fail++
+		w.failed = append(w.failed, op.ID)
 		return
 	}
 	w.ops = append(w.ops, op)
@@ -198,6 +212,9 @@ func (c *client) write(ctx context.Context, n *Node, conn *pgx.Conn, warned *boo
 	return op
 }
 
+// OutcomeOf classifies the answer to a statement in a transaction of its own.
+func OutcomeOf(err error) Outcome { return outcomeOf(err, false) }
+
 // outcomeOf classifies an answer. An ERROR came before the commit; after FATAL
 // (the server is going down) or silence the row may be there or not, and a
 // warning at commit means that its durability is not known.
@@ -224,6 +241,17 @@ func (l *Lab) ConnectLocal(ctx context.Context, n *Node) (*pgx.Conn, error) {
 }
 
 func (l *Lab) connect(ctx context.Context, n *Node, dial dialFunc, warned *bool) (*pgx.Conn, error) {
+	var heard func(*pgconn.Notice)
+	if warned != nil {
+		heard = func(notice *pgconn.Notice) {
+			*warned = *warned || notice.SeverityUnlocalized == "WARNING"
+		}
+	}
+	return l.connectHearing(ctx, n, dial, heard)
+}
+
+// connectHearing connects, and gives notices of the server to heard, if not nil.
+func (l *Lab) connectHearing(ctx context.Context, n *Node, dial dialFunc, heard func(*pgconn.Notice)) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig("sslmode=disable user=postgres dbname=postgres")
 	if err != nil {
 		return nil, err
@@ -241,10 +269,8 @@ func (l *Lab) connect(ctx context.Context, n *Node, dial dialFunc, warned *bool)
 	cfg.DialFunc = pgconn.DialFunc(dial)
 	// A replica's prober is refused many times a second: keep its log readable.
 	cfg.RuntimeParams = map[string]string{"application_name": "pgha lab", "log_min_messages": "fatal"}
-	if warned != nil {
-		cfg.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) {
-			*warned = *warned || notice.SeverityUnlocalized == "WARNING"
-		}
+	if heard != nil {
+		cfg.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) { heard(notice) }
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

@@ -135,18 +135,28 @@ func (w *wires) plug(host string) error { return ip(w.hub.name, "link set "+host
 
 // cut loses everything between two hosts, in both directions.
 func (w *wires) cut(a, b string) error {
-	if err := ip(w.hosts[a].name, w.neighbour(b, "replace", " lladdr "+nowhere+" nud permanent")); err != nil {
+	if err := w.cutOneWay(a, b); err != nil {
 		return err
 	}
-	return ip(w.hosts[b].name, w.neighbour(a, "replace", " lladdr "+nowhere+" nud permanent"))
+	return w.cutOneWay(b, a)
+}
+
+// cutOneWay loses what one host sends to another.
+func (w *wires) cutOneWay(from, to string) error {
+	return ip(w.hosts[from].name, w.neighbour(to, "replace", " lladdr "+nowhere+" nud permanent"))
 }
 
 // mend undoes cut.
 func (w *wires) mend(a, b string) error {
-	if err := ip(w.hosts[a].name, w.neighbour(b, "del", "")); err != nil {
+	if err := w.mendOneWay(a, b); err != nil {
 		return err
 	}
-	return ip(w.hosts[b].name, w.neighbour(a, "del", ""))
+	return w.mendOneWay(b, a)
+}
+
+// mendOneWay undoes cutOneWay.
+func (w *wires) mendOneWay(from, to string) error {
+	return ip(w.hosts[from].name, w.neighbour(to, "del", ""))
 }
 
 func (w *wires) neighbour(peer, verb, how string) string {

@@ -57,6 +57,16 @@ type Options struct {
 	Password string
 	// Config is laid over every node's patroni.yml; nil values take keys out.
 	Config map[string]any
+	// Volume, when not 0, gives every node a disk of its own for its data directory,
+	// of so many bytes: a loop device, which can be filled, hung and broken. It needs
+	// root.
+	Volume int64
+	// Watchdog gives every node a watchdog behind the testing driver. It listens
+	// only, until Unleash.
+	Watchdog bool
+	// Patroni, when set, is the path of Patroni's agent, which then runs instead of
+	// pgha-agent, without a section pgha in its configuration.
+	Patroni string
 	// NoFsync switches fsync off: faster, and safe against killed processes
 	// though not against a killed machine.
 	NoFsync bool

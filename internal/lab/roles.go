@@ -87,15 +87,25 @@ type claim struct {
 	begin, end time.Duration
 }
 
-// DualRoles gives a line for each time in which two nodes called themselves
-// primary. Answers of one node must be in the order they were asked.
-func DualRoles(answers []RoleAnswer) []string {
+// RoleOverlap is a time in which two nodes called themselves primary.
+type RoleOverlap struct {
+	A, B string // nodes
+	For  time.Duration
+}
+
+func (o RoleOverlap) String() string {
+	return fmt.Sprintf("%s and %s both answered /primary with 200 for %s", o.A, o.B, o.For)
+}
+
+// DualRoles gives each time in which two nodes called themselves primary. Answers of
+// one node must be in the order they were asked.
+func DualRoles(answers []RoleAnswer) []RoleOverlap {
 	claims := claimsOf(answers)
-	var out []string
+	var out []RoleOverlap
 	for i, a := range claims {
 		for _, b := range claims[i+1:] {
 			if overlap := min(a.end, b.end) - max(a.begin, b.begin); a.node != b.node && overlap > 0 {
-				out = append(out, fmt.Sprintf("%s and %s both answered /primary with 200 for %s", a.node, b.node, overlap))
+				out = append(out, RoleOverlap{A: a.node, B: b.node, For: overlap})
 			}
 		}
 	}

@@ -1,0 +1,251 @@
+package chaos
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Verdict is how a row went.
+type Verdict string
+
+// The verdicts. A row of Patroni's never fails a run: it tells what happened.
+const (
+	Expected   Verdict = "as expected"
+	Unexpected Verdict = "NOT as expected"
+	Skipped    Verdict = "skip"
+)
+
+// Figure is one number of a row.
+type Figure struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"` // "ms", "s", "" for a count
+}
+
+func (f Figure) String() string {
+	text := strconv.FormatFloat(f.Value, 'f', -1, 64)
+	if f.Unit != "" {
+		text += " " + f.Unit
+	}
+	return f.Name + " " + text
+}
+
+// Result is what one row gave, in one mode, with one peer and one set of timings.
+type Result struct {
+	Row     string `json:"row"`
+	Title   string `json:"title"`
+	Expect  string `json:"expect"`
+	Peer    string `json:"peer"`
+	Mode    string `json:"mode"`
+	Profile string `json:"profile"`
+
+	Verdict Verdict `json:"verdict"`
+	// Notes say why a row was skipped, or what was not as expected.
+	Notes []string `json:"notes,omitempty"`
+
+	// Clients follow /primary: GapMS is their longest time without an
+	// acknowledged write. OverlapMS is how long two nodes acknowledged writes,
+	// RoleOverlapMS how long two answered /primary.
+	GapMS         int64  `json:"gap_ms"`
+	OverlapMS     int64  `json:"overlap_ms"`
+	RoleOverlapMS int64  `json:"role_overlap_ms"`
+	Acked         int    `json:"acked"`
+	Lost          int    `json:"lost"`
+	LostBytes     uint64 `json:"lost_bytes"`
+	// Changes counts the timelines on which writes were acknowledged, less one.
+	Changes int   `json:"changes"`
+	TookMS  int64 `json:"took_ms"`
+	// Steady rows are those in which nobody may be elected.
+	Steady  bool     `json:"steady,omitempty"`
+	Figures []Figure `json:"figures,omitempty"`
+}
+
+func (r Result) key() string { return strings.Join([]string{r.Profile, r.Mode, r.Peer, r.Row}, "/") }
+
+// store keeps results in a file.
+type store struct {
+	path    string // "" keeps nothing
+	results []Result
+}
+
+func openStore(path string) (*store, error) {
+	s := &store{path: path}
+	if path == "" {
+		return s, nil
+	}
+	doc, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read results: %w", err)
+	}
+	if err := json.Unmarshal(doc, &s.results); err != nil {
+		return nil, fmt.Errorf("read results in %s: %w; remove the file to begin anew", path, err)
+	}
+	return s, nil
+}
+
+func (s *store) has(r Result) bool {
+	return slices.ContainsFunc(s.results, func(o Result) bool { return o.key() == r.key() })
+}
+
+// drop forgets the results for which gone says so.
+func (s *store) drop(gone func(Result) bool) { s.results = slices.DeleteFunc(s.results, gone) }
+
+// put replaces or adds a result and writes the file.
+func (s *store) put(r Result) error {
+	s.drop(func(o Result) bool { return o.key() == r.key() })
+	s.results = append(s.results, r)
+	slices.SortFunc(s.results, compareResults)
+	if s.path == "" {
+		return nil
+	}
+	doc, err := json.MarshalIndent(s.results, "", " ")
+	if err != nil {
+		return err
+	}
+	return replaceFile(s.path, append(doc, '\n'))
+}
+
+// compareResults orders by timings, mode, row (by number, then letter) and peer.
+func compareResults(a, b Result) int {
+	return cmp.Or(cmp.Compare(a.Profile, b.Profile), cmp.Compare(a.Mode, b.Mode),
+		cmp.Compare(number(a.Row), number(b.Row)), cmp.Compare(a.Row, b.Row), -cmp.Compare(a.Peer, b.Peer))
+}
+
+func number(row string) int {
+	n, _ := strconv.Atoi(strings.TrimRight(row, "abcdefghijklmnopqrstuvwxyz"))
+	return n
+}
+
+func replaceFile(path string, doc []byte) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(temp.Name()) }()
+	_, err = temp.Write(doc)
+	if err := errors.Join(err, temp.Chmod(0o644), temp.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(temp.Name(), path)
+}
+
+// Marks between which the tables stand.
+const (
+	beginMark = "<!-- chaos:begin -->"
+	endMark   = "<!-- chaos:end -->"
+)
+
+// splice puts the tables between the marks of a page.
+func splice(page, tables string) (string, error) {
+	before, rest, found := strings.Cut(page, beginMark)
+	_, after, ended := strings.Cut(rest, endMark)
+	if !found || !ended {
+		return "", fmt.Errorf("the page lacks %s and %s", beginMark, endMark)
+	}
+	return before + beginMark + "\n\n" + tables + "\n" + endMark + after, nil
+}
+
+// tables renders results, one section per timings and mode.
+func tables(results []Result) string {
+	var b strings.Builder
+	for len(results) > 0 {
+		first := results[0]
+		n := slices.IndexFunc(results, func(r Result) bool { return r.Profile != first.Profile || r.Mode != first.Mode })
+		if n < 0 {
+			n = len(results)
+		}
+		section(&b, results[:n])
+		results = results[n:]
+	}
+	return b.String()
+}
+
+func section(b *strings.Builder, results []Result) {
+	peers := peersOf(results)
+	fmt.Fprintf(b, "### ttl/loop_wait/retry_timeout %s, %s replication\n\n", results[0].Profile, results[0].Mode)
+	for _, peer := range peers {
+		b.WriteString("* " + summary(peer, results) + "\n")
+	}
+	b.WriteString("\n| # | Fault | Expected | " + strings.Join(peers, " | ") + " |\n|---|---|---|" + strings.Repeat("---|", len(peers)) + "\n")
+	for i := 0; i < len(results); {
+		r := results[i]
+		cells := map[string]string{}
+		for ; i < len(results) && results[i].Row == r.Row; i++ {
+			cells[results[i].Peer] = cell(results[i])
+		}
+		fmt.Fprintf(b, "| %s | %s | %s |", r.Row, r.Title, r.Expect)
+		for _, peer := range peers {
+			fmt.Fprintf(b, " %s |", cells[peer])
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n")
+}
+
+// peersOf lists the peers of some results, ours first.
+func peersOf(results []Result) []string {
+	var out []string
+	for _, r := range results {
+		if !slices.Contains(out, r.Peer) {
+			out = append(out, r.Peer)
+		}
+	}
+	slices.SortFunc(out, func(a, b string) int { return -strings.Compare(a, b) })
+	return out
+}
+
+// cell tells what one row gave.
+func cell(r Result) string {
+	notes := strings.ReplaceAll(strings.Join(r.Notes, "; "), "|", "/")
+	if r.Verdict == Skipped {
+		return "skip: " + notes
+	}
+	text := fmt.Sprintf("gap %d ms, overlap %d ms, lost %d of %d rows", r.GapMS, max(r.OverlapMS, r.RoleOverlapMS), r.Lost, r.Acked)
+	for _, f := range r.Figures {
+		text += ", " + f.String()
+	}
+	if r.Verdict == Unexpected {
+		text += "; **" + string(r.Verdict) + "**: " + notes
+	}
+	return text
+}
+
+// summary is the line about one peer above a table.
+func summary(peer string, results []Result) string {
+	var rows, good, skipped, acked, lost, steady, changes int
+	var overlap, took int64
+	for _, r := range results {
+		switch {
+		case r.Peer != peer:
+			continue
+		case r.Verdict == Skipped:
+			skipped++
+			continue
+		case r.Verdict == Expected:
+			good++
+		}
+		rows++
+		acked += r.Acked
+		lost += r.Lost
+		overlap = max(overlap, r.OverlapMS, r.RoleOverlapMS)
+		if r.Steady {
+			steady++
+			changes += r.Changes
+			took += r.TookMS
+		}
+	}
+	return fmt.Sprintf("%s: %d rows run, %d as expected, %d skipped; %d writes acknowledged, %d of them lost; longest overlap of two primaries %d ms; "+
+		"%d needless changes of the leader in %d rows (%d s) that should have none",
+		peer, rows, good, skipped, acked, lost, overlap, changes, steady, took/1000)
+}

@@ -1,0 +1,313 @@
+//go:build e2e
+
+package chaos
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/internal/lab"
+)
+
+var (
+	rowsFlag   = flag.String("chaos.rows", "", "run these rows only, for example 4,27,28")
+	peerFlag   = flag.String("chaos.peer", "pgha", "pgha, or patroni for both with equal timings")
+	modesFlag  = flag.String("chaos.modes", "async", "replication modes: async, sync, quorum")
+	quickFlag  = flag.Bool("chaos.quick", false, "run the few short rows only")
+	resumeFlag = flag.Bool("chaos.resume", false, "leave out rows that have a result already")
+	docsFlag   = flag.String("chaos.docs", "", "directory of safety.md and of the file with the results (default: nothing is written)")
+	listFlag   = flag.Bool("chaos.list", false, "list the rows")
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == lab.InitArg {
+		exit(lab.RunInit(os.Stdin, os.Stdout))
+	}
+	if os.Geteuid() == 0 {
+		inside, code, err := lab.Enclose()
+		if err != nil {
+			exit(err)
+		}
+		if !inside {
+			os.Exit(code)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// profile is a set of timings, and what follows from them by the argument in
+// docs/safety.md.
+type profile struct {
+	name                        string
+	ttl, loopWait, retryTimeout time.Duration
+	orderly                     time.Duration // after its last renewal a primary steps down,
+	last                        time.Duration // and after this it is dead
+}
+
+var (
+	chaosProfile = profile{"8/1/2", 8 * time.Second, time.Second, 2 * time.Second, 4200 * time.Millisecond, 7400 * time.Millisecond}
+	fastProfile  = profile{"5/1/1", 5 * time.Second, time.Second, time.Second, 2800 * time.Millisecond, 4600 * time.Millisecond}
+	// equalProfile has the shortest timings Patroni takes.
+	equalProfile = profile{"20/1/3", 20 * time.Second, time.Second, 3 * time.Second, 11900 * time.Millisecond, 18900 * time.Millisecond}
+)
+
+// Names of the peers, as the tables have them.
+const (
+	ours    = "pgha"
+	patroni = "Patroni"
+)
+
+// campaign is one cluster and the rows it lives through.
+type campaign struct {
+	peer, mode string
+	profile
+	pick func(row) bool
+
+	lab    *lab.Lab
+	broken bool
+}
+
+func (c *campaign) String() string {
+	return fmt.Sprintf("%s, %s, %s", c.peer, c.profile.name, c.mode)
+}
+
+// modes are the replication modes a run can have, as settings of /config.
+var modes = map[string]map[string]any{
+	"async":  nil,
+	"sync":   {"synchronous_mode": true},
+	"quorum": {"synchronous_mode": "quorum"},
+}
+
+func campaigns(t *testing.T) []*campaign {
+	t.Helper()
+	var out []*campaign
+	for _, mode := range strings.Split(*modesFlag, ",") {
+		if _, known := modes[mode]; !known {
+			t.Fatalf("mode %q is not known; it is async, sync or quorum", mode)
+		}
+		switch {
+		case *quickFlag:
+			out = append(out, &campaign{peer: ours, mode: mode, profile: fastProfile, pick: func(r row) bool { return r.quick }})
+		case *peerFlag == "patroni":
+			for _, peer := range []string{ours, patroni} {
+				out = append(out, &campaign{peer: peer, mode: mode, profile: equalProfile, pick: func(r row) bool { return !r.oursOnly }})
+			}
+		case *peerFlag == ours:
+			out = append(out, &campaign{peer: ours, mode: mode, profile: chaosProfile, pick: func(row) bool { return true }},
+				&campaign{peer: ours, mode: mode, profile: fastProfile, pick: func(r row) bool { return r.fast }})
+		default:
+			t.Fatalf("peer %q is not known; it is pgha or patroni", *peerFlag)
+		}
+	}
+	return out
+}
+
+// TestChaos runs the rows.
+func TestChaos(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("breaking hosts, disks and networks needs root")
+	}
+	if *listFlag {
+		for _, r := range allRows() {
+			t.Logf("%-4s %-3s %s", r.id, r.expect, r.title)
+		}
+		return
+	}
+	wanted, err := parseRows(*rowsFlag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := ""
+	if *docsFlag != "" {
+		path = filepath.Join(*docsFlag, "chaos.json")
+	}
+	kept, err := openStore(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []Result
+	for _, c := range campaigns(t) {
+		all = append(all, c.run(t, kept, wanted)...)
+	}
+	t.Log("\n" + tables(all))
+	if *docsFlag != "" {
+		if err := publish(filepath.Join(*docsFlag, "safety.md"), kept.results); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func publish(path string, results []Result) error {
+	page, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read page of the tables: %w", err)
+	}
+	text, err := splice(string(page), tables(results))
+	if err != nil {
+		return fmt.Errorf("put tables into %s: %w", path, err)
+	}
+	return replaceFile(path, []byte(text))
+}
+
+// parseRows reads a list of rows; nil means all.
+func parseRows(list string) ([]string, error) {
+	if list == "" {
+		return nil, nil
+	}
+	wanted := strings.Split(list, ",")
+	for _, id := range wanted {
+		if !slices.ContainsFunc(allRows(), func(r row) bool { return r.id == id }) {
+			return nil, fmt.Errorf("there is no row %q (see -chaos.list)", id)
+		}
+	}
+	return wanted, nil
+}
+
+// run lets one cluster live through its rows.
+func (c *campaign) run(t *testing.T, kept *store, wanted []string) []Result {
+	defer func() {
+		if err := c.tearDown(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if wanted == nil && !*resumeFlag {
+		kept.drop(func(r Result) bool { return r.Peer == c.peer && r.Mode == c.mode && r.Profile == c.profile.name })
+	}
+	var out []Result
+	for _, r := range allRows() {
+		res := Result{Row: r.id, Title: r.title, Expect: r.expect, Peer: c.peer, Mode: c.mode, Profile: c.profile.name}
+		if wanted != nil && !slices.Contains(wanted, r.id) || !c.pick(r) || *resumeFlag && kept.has(res) {
+			continue
+		}
+		t.Run(fmt.Sprintf("%s row %s", c, r.id), func(t *testing.T) {
+			c.row(t, r, &res)
+			if err := kept.put(res); err != nil {
+				t.Error(err)
+			}
+		})
+		out = append(out, res)
+	}
+	slices.SortFunc(out, compareResults)
+	return out
+}
+
+// row runs one row, and has the cluster rebuilt when it does not get over it.
+func (c *campaign) row(t *testing.T, r row, res *Result) {
+	if reason := r.skipped(); reason != "" {
+		res.Verdict, res.Notes = Skipped, []string{reason}
+		t.Logf("row %s (%s): skip: %s", r.id, r.title, reason)
+		return
+	}
+	began := lab.Boottime()
+	x := &run{t: t, c: c, res: res}
+	if err := x.guard(func() { x.live(r) }); err != nil {
+		x.wrong("%v", err)
+		c.broken = true
+	}
+	x.close()
+	res.TookMS = (lab.Boottime() - began).Milliseconds()
+	res.Verdict = Expected
+	if len(res.Notes) > 0 {
+		res.Verdict = Unexpected
+	}
+	t.Logf("row %s (%s, expected %s): %s: %s", r.id, r.title, r.expect, res.Verdict, cell(*res))
+	if res.Verdict == Unexpected && c.peer == ours {
+		t.Error(strings.Join(res.Notes, "\n"))
+		if c.lab != nil {
+			var logs strings.Builder
+			c.lab.DumpLogs(&logs, 60)
+			t.Log("\n" + logs.String())
+		}
+	}
+}
+
+// cluster gives the running cluster, built if needed.
+func (c *campaign) cluster(ctx context.Context) (*lab.Lab, error) {
+	if c.lab != nil && !c.broken {
+		return c.lab, nil
+	}
+	if err := c.tearDown(); err != nil {
+		return nil, err
+	}
+	opts, err := c.options()
+	if err != nil {
+		return nil, err
+	}
+	l, err := lab.New(opts)
+	if err != nil {
+		return nil, err
+	}
+	c.lab, c.broken = l, true // until it stands
+	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+	defer cancel()
+	if err := l.Start(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := l.WaitStreaming(ctx); err != nil {
+		return nil, err
+	}
+	c.broken = false
+	return l, nil
+}
+
+// volumeSize holds the data directory of a node, with WAL for an hour of the load.
+const volumeSize = 1 << 30
+
+func (c *campaign) options() (lab.Options, error) {
+	dir, err := os.MkdirTemp("", "pgha-chaos-")
+	if err != nil {
+		return lab.Options{}, err
+	}
+	bin := os.Getenv("PGHA_BIN")
+	if bin == "" {
+		bin = filepath.Join("..", "..", "bin")
+	}
+	if bin, err = filepath.Abs(bin); err != nil {
+		return lab.Options{}, err
+	}
+	opts := lab.Options{
+		Dir: dir, Etcd: 3, BinDir: bin, Network: lab.Namespaces,
+		TTL: c.ttl, LoopWait: c.loopWait, RetryTimeout: c.retryTimeout,
+		DCS:        modes[c.mode],
+		Volume:     volumeSize,
+		Watchdog:   c.peer == ours,
+		Parameters: map[string]string{"max_wal_size": "128MB", "min_wal_size": "32MB"},
+	}
+	if c.peer == patroni {
+		opts.Patroni = patroniProgram
+	}
+	return opts, os.Chmod(dir, 0o755)
+}
+
+// patroniProgram is where Debian's package has it.
+const patroniProgram = "/usr/bin/patroni"
+
+func (c *campaign) tearDown() error {
+	if c.lab == nil {
+		return nil
+	}
+	dir := c.lab.Options().Dir
+	err := c.lab.Close()
+	c.lab = nil
+	if os.Getenv("PGHA_CHAOS_KEEP") != "" {
+		fmt.Fprintln(os.Stderr, "logs stay in", dir)
+		return err
+	}
+	return errors.Join(err, os.RemoveAll(dir))
+}
