@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/pgha/pgha/internal/leash"
+	"github.com/pgha/pgha/internal/logging"
 	"github.com/pgha/pgha/internal/version"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
@@ -42,45 +43,65 @@ type Options struct {
 // agent is one running process. Parts open in order and close in reverse.
 type agent struct {
 	Options
+	logs   *logging.Log
 	log    *slog.Logger
-	level  *slog.LevelVar
 	notify *notifier
+	said   said
 
-	config  atomic.Pointer[config.Effective]
-	runDir  string
-	store   *etcd.Store
-	keeper  *keeper
-	node    *node
-	runner  *loop.Runner
-	board   *board
-	client  *restapi.Client
-	api     *restapi.Server
-	backups *backups
-	watch   *archiveWatch
-	journal *journal
-	wakeups chan struct{}
-	group   sync.WaitGroup
+	config atomic.Pointer[config.Effective]
+	using  sync.Mutex // serialises the writers of config
+	// reloading is held by a reload: SIGHUP and POST /reload may come at once.
+	reloading sync.Mutex
+	runDir    string
+	store     *etcd.Store
+	keeper    guardian
+	node      *node
+	runner    *loop.Runner
+	board     *board
+	client    *restapi.Client
+	api       *restapi.Server
+	backups   *backups
+	watch     *archiveWatch
+	journal   *journal
+	wakeups   chan struct{}
+	group     sync.WaitGroup
 }
 
 // Run is the life of the agent. It returns the exit code of the process; what
 // went wrong has been said in one line.
 func Run(ctx context.Context, o Options) int {
-	a := &agent{Options: o, wakeups: make(chan struct{}, 1), notify: newNotifier()}
+	a := &agent{Options: o, wakeups: make(chan struct{}, 1), notify: newNotifier(), said: said{lines: map[string]bool{}}}
 	local, ok := a.load()
 	if !ok {
 		return 1
 	}
 	forgetSecrets(o.Environ)
-	a.log, a.level = newLogger(o.Stderr, local.Log)
+	a.logs = logging.New(o.Stderr, local.Log)
+	a.log = a.logs.Logger()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	code, err := a.run(ctx, local)
+	code, err := 1, a.logs.Open(local.Log)
+	if err == nil {
+		code, err = a.run(ctx, local)
+	}
 	if err != nil {
 		a.log.Error(err.Error())
-		return max(code, 1)
+		code = max(code, 1)
+	}
+	end, done := context.WithTimeout(context.WithoutCancel(ctx), logPatience)
+	defer done()
+	if a.logs.Close(end) != nil {
+		return exitLogStuck
 	}
 	return code
 }
+
+// The end waits this long for a log that cannot be written, and then says so by
+// Patroni's exit code (wire contract §7.5).
+const (
+	logPatience  = 2 * time.Second
+	exitLogStuck = 5
+)
 
 // forgetSecrets removes PATRONI_* from this process's environment: children
 // inherit it, and passwords travel there (wire contract §2).
@@ -100,6 +121,7 @@ func (a *agent) load() (*config.Local, bool) {
 	}
 	for _, p := range problems {
 		fmt.Fprintf(a.Stderr, "%s: %s\n", p.Severity, p)
+		a.said.lines[p.String()] = true
 	}
 	if err != nil && len(problems) == 0 {
 		fmt.Fprintln(a.Stderr, "error: "+err.Error())
@@ -118,9 +140,13 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 	if a.runDir, err = runDir(a.config.Load()); err != nil {
 		return 1, err
 	}
-	a.use(local, a.config.Load().Dynamic) // with the runtime directory
+	a.use(nil, nil) // with the runtime directory
 	a.sayWatchdog()
-	a.keeper = newKeeper(a.config.Load().Postgres.DataDir, a.spawnOptions(leashBinary), a.wake, a.log)
+	if dataDir := a.config.Load().Postgres.DataDir; a.config.Load().PGHA.Leash == "off" {
+		a.keeper = newUnleashed(dataDir, a.runDir, a.wake, a.log)
+	} else {
+		a.keeper = newKeeper(dataDir, a.spawnOptions(leashBinary), a.wake, a.log)
+	}
 	srv, err := postgres.New(postgres.Options{
 		Name: local.Name, Scope: local.Scope, Config: a.config.Load().Postgres,
 		Process: a.keeper, Logger: a.log, StateDir: a.runDir, LogPath: filepath.Join(a.runDir, "postgres.log"),
@@ -155,7 +181,7 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 		a.keeper.close(context.WithoutCancel(ctx))
 	}()
 	if _, up := a.keeper.Running(); up && srv.DiskRole() == postgres.RolePrimary {
-		a.node.apply() // a standby's recovery settings wait until the leader is known (ha-behaviour 1.2)
+		a.node.apply(false) // a standby's recovery settings wait until the leader is known (ha-behaviour 1.2)
 	}
 	return a.serve(ctx)
 }
@@ -212,7 +238,10 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 		return 1, err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "pgha_log_records_lost_total", Help: "Log records that were lost because they came faster than they could be written.",
+		}, func() float64 { return float64(a.logs.Lost()) }))
 	me := identity(e, holder)
 	a.runner = loop.NewRunner(a.node, now)
 	defer a.runner.Close()
@@ -245,7 +274,8 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 		Me: me, DCS: a.store, Node: a.node, Ops: a.runner, Leash: a.keeper, Peers: a.board.peers, Failsafe: ask, Promises: a.board.promises,
 		Settings:  func() ha.Settings { return settings(a.config.Load()) },
 		Configure: a.takeDocument, Reinit: a.board.reinit.newest, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
-		Trace: a.journal.turned,
+		Trace:     a.journal.turned,
+		Heartbeat: a.heartbeat, Myself: func() ha.Identity { return identity(a.config.Load(), me.Holder) },
 	})
 	side, cancel := context.WithCancel(ctx)
 	waitBackups := a.runBackups(side)
@@ -276,6 +306,15 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 		return exit.Code, errors.New(exit.Message)
 	}
 	return 0, nil
+}
+
+// heartbeat: a scraper of the log expects a line per loop_wait, as Patroni writes.
+func (a *agent) heartbeat() time.Duration {
+	e := a.config.Load()
+	if e.Local.Log.Deduplicate {
+		return 0
+	}
+	return e.Dynamic.LoopWait
 }
 
 // beside runs do in a goroutine that turn waits for.

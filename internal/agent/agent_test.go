@@ -9,43 +9,34 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pgha/pgha/internal/logging"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
 	"github.com/pgha/pgha/pkg/restapi"
 )
 
-func TestLogLinesBeginLikePatronis(t *testing.T) {
-	var out bytes.Buffer
-	log, level := newLogger(&out, config.Log{Level: "INFO"})
-	log.With("component", "restapi").Info("no action. I am (n1), the leader with the lock", "text", "two words")
-	want := regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO: no action\. I am \(n1\), the leader with the lock component=restapi text="two words"\n$`)
-	if !want.MatchString(out.String()) {
-		t.Fatalf("got %q", out.String())
+// logTo returns a logger that writes into out, and what waits until it has.
+func logTo(t *testing.T, out *bytes.Buffer) (log *slog.Logger, flush func()) {
+	l := logging.New(out, config.Log{Level: "INFO"})
+	t.Cleanup(func() { _ = l.Close(context.Background()) })
+	flush = func() {
+		if err := l.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	out.Reset()
-	log.Debug("hidden")
-	log.Warn("shown")
-	if !strings.Contains(out.String(), " WARNING: shown") || strings.Contains(out.String(), "hidden") {
-		t.Fatalf("got %q", out.String())
-	}
-	level.Set(logLevel("ERROR"))
-	out.Reset()
-	log.Warn("hidden now")
-	if out.Len() != 0 {
-		t.Fatalf("got %q", out.String())
-	}
+	return l.Logger(), flush
 }
 
 func TestSecretsAreNotLogged(t *testing.T) {
 	var out bytes.Buffer
-	log, _ := newLogger(&out, config.Log{Level: "INFO"})
+	log, flush := logTo(t, &out)
 	log.Info("configured", "password", config.Secret("hunter22"))
+	flush()
 	if strings.Contains(out.String(), "hunter22") {
 		t.Fatalf("leaked: %s", out.String())
 	}

@@ -68,8 +68,8 @@ func TestAlarms(t *testing.T) {
 
 func TestAlarmsAreLoggedOnce(t *testing.T) {
 	var out bytes.Buffer
-	log, _ := newLogger(&out, config.Log{Level: "INFO"})
-	lines := func() int { n := strings.Count(out.String(), "\n"); out.Reset(); return n }
+	log, flush := logTo(t, &out)
+	lines := func() int { flush(); n := strings.Count(out.String(), "\n"); out.Reset(); return n }
 	var b bell
 	own, shared := alarm{key: "lag", text: "5 wait"}, alarm{key: "age", text: "old", shared: true}
 	for i, c := range []struct {
@@ -114,23 +114,25 @@ func TestTrend(t *testing.T) {
 
 func TestProgressLine(t *testing.T) {
 	var out bytes.Buffer
-	log, _ := newLogger(&out, config.Log{Level: "INFO"})
+	log, flush := logTo(t, &out)
 	at := time.Unix(0, 0)
 	m := newMeter("creating replica", "clone", log, func() time.Time { return at })
 	m.report("pgbackrest", 0, 3<<30)
 	at = at.Add(4 * time.Second)
 	m.report("pgbackrest", 1<<30, 3<<30)
-	if out.Len() > 0 {
+	if flush(); out.Len() > 0 {
 		t.Errorf("too early: %s", out.String())
 	}
 	at = at.Add(4 * time.Second)
 	m.report("pgbackrest", 2<<30, 3<<30)
+	flush()
 	if want := "creating replica: pgbackrest, 2.0 GiB of 3.0 GiB (66 %), 256.0 MiB/s, 4s left"; !strings.Contains(out.String(), want) {
 		t.Errorf("got %s, want %s", out.String(), want)
 	}
 	m.report("basebackup", 0, 0) // the next method begins anew
 	at = at.Add(5 * time.Second)
 	m.report("basebackup", 512, 0)
+	flush()
 	if want := "creating replica: basebackup, 512 B, 102 B/s"; !strings.Contains(out.String(), want) {
 		t.Errorf("got %s, want %s", out.String(), want)
 	}

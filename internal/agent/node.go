@@ -23,7 +23,7 @@ import (
 type node struct {
 	name   string
 	srv    *postgres.Server
-	keeper *keeper
+	keeper guardian
 	config func() *config.Effective
 	now    func() ha.Instant
 	wake   func()
@@ -50,6 +50,7 @@ type node struct {
 	since        ha.Instant
 	upstream     ha.Upstream // as last applied by this agent
 	pending      map[string]ha.PendingRestart
+	flagged      bool // the server said that it has parameters that wait for a restart
 	// checkpoint: 0 unknown, 1 under way, 2 done on the present timeline.
 	checkpoint int
 	disk       diskFacts
@@ -68,7 +69,7 @@ type diskFacts struct {
 	when      time.Time
 }
 
-func newNode(name string, srv *postgres.Server, k *keeper, cfg func() *config.Effective, now func() ha.Instant, wake func(), log *slog.Logger) *node {
+func newNode(name string, srv *postgres.Server, k guardian, cfg func() *config.Effective, now func() ha.Instant, wake func(), log *slog.Logger) *node {
 	n := &node{name: name, srv: srv, keeper: k, config: cfg, now: now, wake: wake, log: log, turn: make(chan struct{}, 1), cluster: func() *dcs.Cluster { return nil }}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	return n
@@ -204,6 +205,7 @@ func (n *node) process(f *ha.Postgres) {
 		n.crashed = n.pid != 0 && !n.stopping && !up
 		n.pid, n.ready, n.stopping, n.since = pid, false, false, n.now()
 		n.checkpoint = 0
+		n.pending, n.flagged = nil, false
 	}
 	switch {
 	case !up:
@@ -232,12 +234,16 @@ func (n *node) query(ctx context.Context, f *ha.Postgres) {
 		return
 	}
 	n.mu.Lock()
-	n.ready = true
+	ask := !n.ready || n.flagged != st.PendingRestart
+	n.ready, n.flagged = true, st.PendingRestart
 	if n.stopping { // asked to stop meanwhile
 		n.mu.Unlock()
 		return
 	}
 	n.mu.Unlock()
+	if ask {
+		n.background(n.askPending)
+	}
 	f.Process, f.Known = ha.ProcessRunning, true
 	f.Row = row(&st)
 	f.ServerVersion, f.PostmasterStartTime = st.ServerVersion, st.StartTime
@@ -450,8 +456,9 @@ func (n *node) MoveAside(ctx context.Context) error {
 	return n.srv.MoveAside()
 }
 
-// apply writes changed configuration files and lets the server read them.
-func (n *node) apply() {
+// apply writes the configuration files and lets the server read them; without
+// force only if one of them changed.
+func (n *node) apply(force bool) {
 	n.background(func(ctx context.Context) {
 		if n.acquire(ctx) != nil {
 			return
@@ -463,7 +470,7 @@ func (n *node) apply() {
 		if _, up := n.keeper.Running(); !up {
 			return
 		}
-		changed, pending, err := n.srv.Apply(ctx)
+		changed, pending, err := n.srv.Apply(ctx, force)
 		if err != nil {
 			n.log.Warn("apply configuration: " + err.Error())
 			return
@@ -474,6 +481,20 @@ func (n *node) apply() {
 		n.setPending(pending)
 		n.wake()
 	})
+}
+
+// askPending finds out what waits for a restart: after each start, and when the
+// server says that there is something, or nothing, that nobody told us of.
+func (n *node) askPending(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	pending, err := n.srv.Pending(ctx)
+	if err != nil {
+		n.log.Debug(err.Error())
+		return
+	}
+	n.setPending(pending)
+	n.wake()
 }
 
 func (n *node) setPending(pending map[string]postgres.Pending) {

@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
@@ -48,22 +50,49 @@ func (a *agent) takeDocument(_ context.Context, doc []byte) {
 		return
 	}
 	old := a.config.Load()
-	a.use(old.Local, d)
+	a.use(nil, d)
 	if a.node == nil || d.Equal(old.Dynamic) {
 		return
 	}
 	a.log.Info("the dynamic configuration changed")
+	a.complain(config.ValidateDynamic(doc))
 	a.backupsChanged(&old.PGHA.Backup)
 	a.retellWatchdog()
-	a.node.apply()
+	a.node.apply(false)
 	a.keepDocument(doc)
 }
 
-// use puts a configuration into force.
+// use puts a configuration into force; nil keeps that part as it is. The loop
+// and a reload may both call it.
 func (a *agent) use(local *config.Local, d *config.Dynamic) {
+	a.using.Lock()
+	defer a.using.Unlock()
+	if old := a.config.Load(); old != nil {
+		local, d = cmp.Or(local, old.Local), cmp.Or(d, old.Dynamic)
+	}
 	e := config.EffectiveOf(local, d)
 	e.Postgres.RunDir = a.runDir
 	a.config.Store(e)
+	a.complain(e.Problems)
+}
+
+// complain logs findings that were not reported before. What is merely without
+// effect is named at the start and not again.
+func (a *agent) complain(problems []config.Problem) {
+	a.said.Lock()
+	defer a.said.Unlock()
+	for _, p := range problems {
+		if line := p.String(); p.Severity != config.Notice && !a.said.lines[line] {
+			a.said.lines[line] = true
+			a.log.Warn(line)
+		}
+	}
+}
+
+// said are the findings reported so far.
+type said struct {
+	sync.Mutex
+	lines map[string]bool
 }
 
 // backupsChanged looks at pgha.backup where it is another than before. What
@@ -102,15 +131,27 @@ func (a *agent) keepDocument(doc []byte) {
 // reload reads the local configuration again (wire contract §1.12). What is
 // wrong with it is said, and the old one stays in force.
 func (a *agent) reload() {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
 	defer a.notify.reloading()()
+	defer func() { a.node.apply(true); a.wake() }() // also when nothing changed (wire contract §1.12)
 	local, problems, err := config.Load(a.ConfigPath, a.Environ)
-	for _, p := range problems {
-		a.log.Warn(p.String())
+	if local != nil {
+		problems = append(problems, local.Missing()...)
 	}
 	if err != nil || config.HasErrors(problems) {
+		for _, p := range problems {
+			if p.Severity == config.Error {
+				a.log.Error(p.String())
+			}
+		}
+		if err != nil && len(problems) == 0 {
+			a.log.Error(err.Error())
+		}
 		a.log.Error("the configuration is not reloaded; the old one stays in force")
 		return
 	}
+	a.complain(problems)
 	old := a.config.Load()
 	if moved := immovable(old, config.EffectiveOf(local, old.Dynamic)); moved != "" {
 		a.log.Error("the configuration is not reloaded: " + moved + " cannot change while the agent runs; restart it")
@@ -120,10 +161,13 @@ func (a *agent) reload() {
 		a.log.Error("the configuration is not reloaded; the old one stays in force: " + err.Error())
 		return
 	}
-	a.level.Set(logLevel(local.Log.Level))
-	a.use(local, old.Dynamic)
+	a.reloadEtcd(old.Local.Etcd, local.Etcd)
+	if err := a.logs.Configure(local.Log); err != nil {
+		a.log.Error(err.Error())
+	}
+	a.use(local, nil)
 	a.backupsChanged(&old.PGHA.Backup)
-	if old.Local.Watchdog != local.Watchdog || old.PGHA.Leash != a.config.Load().PGHA.Leash {
+	if old.Local.Watchdog != local.Watchdog {
 		a.sayWatchdog()
 	}
 	a.retellWatchdog()
@@ -133,9 +177,18 @@ func (a *agent) reload() {
 	if err := a.api.ReloadTLS(); err != nil {
 		a.log.Error(err.Error())
 	}
-	a.node.apply()
-	a.wake()
 	a.log.Info("the local configuration was read again")
+}
+
+// reloadEtcd takes over credentials; anything else about etcd waits for a restart.
+func (a *agent) reloadEtcd(old, neu config.Etcd) {
+	if old.Username != neu.Username || old.Password != neu.Password {
+		a.store.SetCredentials(neu.Username, neu.Password.Reveal())
+	}
+	neu.Username, neu.Password, neu.Line = old.Username, old.Password, old.Line
+	if !reflect.DeepEqual(old, neu) {
+		a.log.Warn("the changed section " + neu.Kind + " is in force after a restart of the agent")
+	}
 }
 
 // immovable names the first setting that a running agent cannot change.
@@ -149,6 +202,8 @@ func immovable(old, neu *config.Effective) string {
 		return "namespace"
 	case old.Postgres.DataDir != neu.Postgres.DataDir:
 		return "postgresql.data_dir"
+	case (old.PGHA.Leash == "off") != (neu.PGHA.Leash == "off"):
+		return "pgha.leash"
 	}
 	return ""
 }

@@ -133,9 +133,11 @@ func TestSayWatchdog(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		a := &agent{}
-		a.log, _ = newLogger(&out, config.Log{Level: "INFO"})
+		log, flush := logTo(t, &out)
+		a.log = log
 		a.config.Store(withWatchdog(t, text))
 		a.sayWatchdog()
+		flush()
 		if want == "" && out.Len() > 0 || !strings.Contains(out.String(), want) || strings.Count(out.String(), "\n") > 1 {
 			t.Errorf("%q: %q, want %q", text, out.String(), want)
 		}

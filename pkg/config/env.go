@@ -61,7 +61,9 @@ func envTable() []envVar {
 	out = append(out, envSection("RESTAPI", "restapi", "LISTEN CONNECT_ADDRESS CERTFILE KEYFILE KEYFILE_PASSWORD CAFILE CIPHERS VERIFY_CLIENT SERVER_TOKENS")...)
 	out = append(out, envSection("CTL", "ctl", "CACERT CERTFILE KEYFILE KEYFILE_PASSWORD")...)
 	out = append(out, envSection("POSTGRESQL", "postgresql", "LISTEN CONNECT_ADDRESS PROXY_ADDRESS DATA_DIR CONFIG_DIR PGPASS BIN_DIR")...)
-	out = append(out, envSection("POSTGRESQL_BIN", "postgresql.bin_name", "PG_CTL INITDB PG_CONTROLDATA PG_BASEBACKUP POSTGRES PG_ISREADY PG_REWIND")...)
+	out = append(out, envSection("POSTGRESQL_BIN", "postgresql.bin_name", "PG_CTL INITDB PG_CONTROLDATA PG_BASEBACKUP POSTGRES PG_REWIND")...)
+	// The documentation has the one name, the program reads the other.
+	out = append(out, envVar{name: "POSTGRESQL_BIN_PG_ISREADY", path: "postgresql.bin_name.pg_isready", legacy: "POSTGRESQL_BIN_IS_READY"})
 	for _, role := range []string{"SUPERUSER", "REPLICATION", "REWIND"} {
 		out = append(out, envSection(role, "postgresql.authentication."+strings.ToLower(role), strings.ToUpper(strings.Join(authKeys, " ")))...)
 	}

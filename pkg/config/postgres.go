@@ -76,6 +76,9 @@ func mergePGHA(local, dyn *node) (*node, []Problem) {
 	if dyn.isMap() {
 		out = dyn.clone()
 	}
+	for _, k := range localOnlyPGHA {
+		out.remove(k)
+	}
 	if local.isMap() {
 		patchNode(out, local)
 	}

@@ -37,11 +37,11 @@ func logRows() []row {
 	return []row{
 		{path: "type", kind: kEnum, enum: "plain json"},
 		{path: "level", kind: kEnum, enum: "DEBUG INFO WARN WARNING ERROR FATAL CRITICAL"},
-		{path: "traceback_level", kind: kEnum, enum: "DEBUG ERROR debug error"},
+		{path: "traceback_level", kind: kEnum, enum: "DEBUG ERROR debug error", st: ignored, note: "the agent writes no stack traces"},
 		{path: "format", kind: kAny},
 		{path: "dateformat", kind: kStr},
 		{path: "static_fields", kind: kFree},
-		{path: "max_queue_size", kind: kInt, min: 0, max: maxInt31, st: ignored, note: "records are written at once, nothing is queued"},
+		{path: "max_queue_size", kind: kInt, min: 0, max: maxInt31},
 		{path: "dir", kind: kPath},
 		{path: "file_size", kind: kInt, min: 0, max: -1},
 		{path: "file_num", kind: kInt, min: 0, max: maxInt31},
@@ -200,6 +200,10 @@ func postgresqlRows() []row {
 // callbackNames are the events of wire contract §8.1.
 var callbackNames = []string{"on_start", "on_stop", "on_restart", "on_reload", "on_role_change"}
 
+// localOnlyPGHA are our own keys ignored when found in /config: what guards a
+// node, and where, is not switched from afar.
+var localOnlyPGHA = []string{"leash", "run_dir"}
+
 // legacyPGRows is the layout before postgresql.authentication (§1.1).
 func legacyPGRows() []row {
 	rows := []row{{path: "name", kind: kStr}}
@@ -319,7 +323,11 @@ func dynamicRows() []row {
 		pg = append(pg, row{path: k, kind: kAny, st: ignored, sev: Warning, note: "it counts only in the node's own file: move it to the top-level section postgresql"})
 	}
 	rows = append(rows, mount("postgresql", pg)...)
-	return append(rows, mount("pgha", pghaRows())...)
+	own := without(pghaRows(), localOnlyPGHA...)
+	for _, k := range localOnlyPGHA {
+		own = append(own, row{path: k, kind: kAny, st: ignored, sev: Warning, note: "it counts only in the node's own file: move it to the top-level section pgha"})
+	}
+	return append(rows, mount("pgha", own)...)
 }
 
 // dynamicSpec is the schema of /config.

@@ -205,8 +205,8 @@ func NewView(o *Observation, d *Decision) *View {
 		PendingRestart: o.PG.PendingRestart, Operation: o.Op, Progress: o.progress(),
 		Tags: s.Tags, NoLoadBalance: s.Tags.Bool("noloadbalance"),
 		TTL: s.TTL, LoopWait: s.LoopWait, MaximumLagOnFailover: s.MaximumLagOnFailover, Config: s.Document,
-		WatchdogFailed: o.watchdogFault() != "",
-		Reason:         d.Text(o.Me.Name),
+		WatchdogFailed: o.watchdogFault() != "", LeashOff: s.LeashOff,
+		Reason: d.Text(o.Me.Name),
 	}
 	seen := *o
 	seen.Memory = d.Memory

@@ -60,6 +60,9 @@ type View struct {
 
 	// WatchdogFailed: the kernel watchdog is required and cannot be relied on.
 	WatchdogFailed bool
+	// LeashOff: pgha.leash is off, and nothing stops the server in time when the
+	// agent does not.
+	LeashOff bool
 
 	Reason string // the sentence of the last decision
 }

@@ -59,7 +59,7 @@ func TestConfFiles(t *testing.T) {
 	}
 
 	// Nothing changed: nothing is written, nothing is reloaded.
-	changed, pending, err := n.Apply(ctx)
+	changed, pending, err := n.Apply(ctx, false)
 	if changed || len(pending) > 0 || err != nil {
 		t.Errorf("apply without a change: %v, %v, %v", changed, pending, err)
 	}
@@ -72,7 +72,7 @@ func TestConfFiles(t *testing.T) {
 	c.Controlled[0].Value = "50"
 	c.PGHBA = append([]string{"# first"}, c.PGHBA...)
 	n.SetConfig(c)
-	changed, pending, err = n.Apply(ctx)
+	changed, pending, err = n.Apply(ctx, false)
 	must(t, err)
 	want := map[string]Pending{"max_connections": {OldValue: "40", NewValue: "50"}, "shared_buffers": {OldValue: "16MB", NewValue: "17MB"}}
 	if !changed || pending["max_connections"] != want["max_connections"] || pending["shared_buffers"].OldValue != "16MB" || len(pending) != 2 {

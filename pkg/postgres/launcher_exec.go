@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -15,12 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ExecLauncher runs the server as a direct child, without any deadline. It
-// takes the place of the leash in tests; in production nothing would stop the
-// server when the agent dies.
+// ExecLauncher runs the server as a direct child, without any deadline: nothing
+// stops the server when the agent hangs or dies. It takes the place of the leash
+// in tests, and where pgha.leash is off.
 type ExecLauncher struct {
+	// Ended, when set, is called after a server and all its orphans are gone.
+	Ended func()
+
 	mu     sync.Mutex
-	cmd    *exec.Cmd
+	pid    int // 0: no server
+	pidfd  int
 	dir    string
 	exited chan struct{}
 }
@@ -31,7 +36,7 @@ var _ Launcher = (*ExecLauncher)(nil)
 func (l *ExecLauncher) Start(_ context.Context, spec LaunchSpec) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cmd != nil {
+	if l.pid != 0 {
 		return ErrRunning
 	}
 	cmd := exec.Command(spec.Path, spec.Args...)
@@ -49,48 +54,84 @@ func (l *ExecLauncher) Start(_ context.Context, spec LaunchSpec) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	l.cmd, l.dir, l.exited = cmd, spec.DataDir, make(chan struct{})
-	go l.wait(cmd, spec.DataDir, l.exited)
+	// Nobody reaps it before hold waits for it, so the pid is still its own.
+	return l.hold(cmd.Process.Pid, spec.DataDir)
+}
+
+// Adopt takes over the server of dir that runs already, if there is one.
+func (l *ExecLauncher) Adopt(dir string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	if err != nil || l.pid != 0 {
+		return nil //nolint:nilerr // without a readable pid file nothing runs there
+	}
+	p, err := parsePidFile(string(text))
+	if err != nil || p.PID <= 1 || !slices.Contains(serverProcesses(dir), p.PID) {
+		return nil //nolint:nilerr // likewise
+	}
+	return l.hold(p.PID, dir)
+}
+
+// hold watches a live server; the lock is held.
+func (l *ExecLauncher) hold(pid int, dir string) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("watch server %d: %w", pid, err)
+	}
+	l.pid, l.pidfd, l.dir, l.exited = pid, fd, dir, make(chan struct{})
+	go l.wait(pid, fd, dir, l.exited)
 	return nil
 }
 
 // wait owns one server: it ends when the postmaster and all orphans are gone.
-func (l *ExecLauncher) wait(cmd *exec.Cmd, dir string, exited chan struct{}) {
-	_ = cmd.Wait() // the exit status is of no interest
+func (l *ExecLauncher) wait(pid, fd int, dir string, exited chan struct{}) {
+	for {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(fds, -1); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // no child of ours, if it was adopted
 	b := backoff{next: time.Millisecond, max: 50 * time.Millisecond}
 	for len(serverProcesses(dir)) > 0 {
 		_ = b.wait(context.Background(), nil)
 	}
 	l.mu.Lock()
-	l.cmd = nil
+	l.pid = 0
+	_ = unix.Close(fd)
 	l.mu.Unlock()
 	close(exited)
+	if l.Ended != nil {
+		l.Ended()
+	}
 }
 
 // Signal implements Launcher.
 func (l *ExecLauncher) Signal(_ context.Context, sig unix.Signal) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cmd == nil {
+	if l.pid == 0 {
 		return ErrNotRunning
 	}
-	return l.cmd.Process.Signal(sig)
+	return unix.PidfdSendSignal(l.pidfd, sig, nil, 0)
 }
 
 // Sweep implements Launcher: the postmaster is stopped first, so that it forks
 // no more, then everything is killed (safety P5).
 func (l *ExecLauncher) Sweep(ctx context.Context) error {
 	l.mu.Lock()
-	cmd, dir, exited := l.cmd, l.dir, l.exited
+	dir, exited := l.dir, l.exited
+	running := l.pid != 0
 	l.mu.Unlock()
-	if cmd == nil {
+	if !running {
 		return nil
 	}
-	_ = cmd.Process.Signal(unix.SIGSTOP)
+	_ = l.Signal(ctx, unix.SIGSTOP) // it may be gone already
 	for _, pid := range serverProcesses(dir) {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
-	if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := l.Signal(ctx, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, ErrNotRunning) {
 		return err
 	}
 	select {
@@ -105,10 +146,7 @@ func (l *ExecLauncher) Sweep(ctx context.Context) error {
 func (l *ExecLauncher) Running() (pid int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cmd == nil {
-		return 0, false
-	}
-	return l.cmd.Process.Pid, true
+	return l.pid, l.pid != 0
 }
 
 // Exited implements Launcher.

@@ -16,16 +16,13 @@ import (
 // Reload writes the configuration files, makes the server read them, and
 // returns what needs a restart (wire contract §1.13).
 func (s *Server) Reload(ctx context.Context) (map[string]Pending, error) {
-	_, pending, err := s.reload(ctx, true)
+	_, pending, err := s.Apply(ctx, true)
 	return pending, err
 }
 
-// Apply is Reload that leaves the server alone when no file had to change.
-func (s *Server) Apply(ctx context.Context) (changed bool, pending map[string]Pending, err error) {
-	return s.reload(ctx, false)
-}
-
-func (s *Server) reload(ctx context.Context, force bool) (bool, map[string]Pending, error) {
+// Apply is Reload that leaves the server alone when no file had to change,
+// unless force is set; told says whether the server was made to read them.
+func (s *Server) Apply(ctx context.Context, force bool) (told bool, pending map[string]Pending, err error) {
 	if s.isPrivate() {
 		return false, nil, nil // the settings of a recovery stay as they are until it is over
 	}
@@ -35,18 +32,18 @@ func (s *Server) reload(ctx context.Context, force bool) (bool, map[string]Pendi
 		return false, nil, err
 	}
 	if _, ok := s.Running(); !ok {
-		return changed, nil, nil
+		return false, nil, nil
 	}
 	if changed || force {
 		if err := s.hup(ctx); err != nil {
-			return changed, nil, err
+			return false, nil, err
 		}
 	}
 	s.mu.Lock()
 	s.raised = conf.raised
 	s.mu.Unlock()
-	pending, err := s.Pending(ctx)
-	return changed, pending, err
+	pending, err = s.Pending(ctx)
+	return changed || force, pending, err
 }
 
 func (s *Server) followState() (Role, *Upstream, bool) {

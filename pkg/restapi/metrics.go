@@ -95,6 +95,7 @@ func ownSeries() []series {
 		{"pgha_lease_margin_seconds", "Seconds until this node stops answering as primary; negative once it has, 0 without the lock.", prometheus.GaugeValue, leaseMargin},
 		{"pgha_restapi_open", "Value is 1 if everybody who can connect may change the cluster through this API, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.server.rules.Load().open()) }},
 		{"pgha_restapi_certificate_expiry_seconds", "Epoch seconds when the certificate of this API expires, 0 without TLS.", prometheus.GaugeValue, certificateEnd},
+		{"pgha_leash_off", "Value is 1 if pgha.leash is off, so that nothing stops Postgres in time when the agent does not, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.view.LeashOff) }},
 		{"pgha_leader", "Value is 1 if this node holds the lock and may answer as primary, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.view.IsLeader(r.now)) }},
 	}
 }

@@ -166,7 +166,8 @@ func (s status) cluster(o *pyjson.Object) {
 	}
 	o.Set("patroni", pyjson.Object{field("version", v.Version), field("scope", v.Scope), field("name", v.Name)})
 	o.SetIf("watchdog_failed", v.WatchdogFailed)
-	if p := v.Progress; p != nil { // a member of ours, only while a long operation runs
+	o.SetIf("leash_off", v.LeashOff) // a member of ours
+	if p := v.Progress; p != nil {   // a member of ours, only while a long operation runs
 		o.Set("pgha", pyjson.Object{
 			field("operation", p.Operation), field("method", p.Method), field("done", p.Done), field("total", p.Total),
 			field("rate", p.Rate), field("started", p.Started.UTC().Format(time.RFC3339)),

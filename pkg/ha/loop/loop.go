@@ -82,6 +82,11 @@ type Options struct {
 	// Publish receives the view after each decision.
 	Publish func(*ha.View)
 	Log     *slog.Logger
+	// Myself is Me with the addresses in force, which a reload may change; optional.
+	Myself func() ha.Identity
+	// Heartbeat is how often a decision that stays the same is logged again; 0
+	// or nil: never.
+	Heartbeat func() time.Duration
 	// Trace, when set, sees every observation with its decision; both are used
 	// again afterwards, so what is kept must be copied.
 	Trace func(o *ha.Observation, d *ha.Decision)
@@ -108,6 +113,7 @@ type Loop struct {
 	member       published
 	reason       ha.Reason
 	detail       string
+	saidAt       ha.Instant // when the loop last logged a decision
 }
 
 // New returns a loop that has seen nothing yet.
@@ -205,6 +211,9 @@ const snapshotTimeout = 300 * time.Millisecond
 
 func (l *Loop) observe(ctx context.Context) ha.Observation {
 	o := ha.Observation{Me: l.Me, Stopping: l.stopping, Memory: l.memory, Last: l.last, Peers: l.peers}
+	if l.Myself != nil {
+		o.Me = l.Myself()
+	}
 	if l.Options.Reinit != nil {
 		o.Reinit = l.Options.Reinit()
 	}
@@ -271,7 +280,7 @@ func (l *Loop) publish(o *ha.Observation, d *ha.Decision) {
 	l.Publish(v)
 }
 
-// say logs a decision when it is a new one.
+// say logs a decision when it is a new one, or a heartbeat is due.
 func (l *Loop) say(d *ha.Decision) {
 	if e, ok := d.Action.(ha.Exit); ok && e.Code != 0 {
 		return // the error that ends the agent is reported once, as such
@@ -282,6 +291,14 @@ func (l *Loop) say(d *ha.Decision) {
 	level := slog.LevelDebug
 	if d.Reason != l.reason || d.Detail != l.detail && d.Reason != ha.ElectionHoldOff && d.Reason != ha.OfflineWaiting {
 		level = slog.LevelInfo
+	}
+	if l.Heartbeat != nil && !d.Again {
+		if every := l.Heartbeat(); every > 0 && l.Now().Sub(l.saidAt) >= every {
+			level = slog.LevelInfo
+		}
+	}
+	if level == slog.LevelInfo {
+		l.saidAt = l.Now()
 	}
 	l.reason, l.detail = d.Reason, d.Detail
 	if ctx := context.Background(); l.Log.Enabled(ctx, level) {
