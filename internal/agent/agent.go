@@ -63,6 +63,7 @@ type agent struct {
 	backups   *backups
 	watch     *archiveWatch
 	journal   *journal
+	seen      *seenFile
 	wakeups   chan struct{}
 	group     sync.WaitGroup
 }
@@ -237,6 +238,9 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	if err != nil {
 		return 1, err
 	}
+	if a.seen, err = openSeen(e.Postgres.DataDir, a.runDir, dcs.Base(e.Local.Namespace, e.Local.Scope), a.log); err != nil {
+		return 1, err
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
@@ -250,7 +254,7 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	a.board.peers = &peers{client: a.client, log: a.log}
 	a.board.sampler = restapi.NewSampler(a.node.sample, now)
 	defer a.board.sampler.Close()
-	a.board.reload = a.reload
+	a.board.reload, a.board.seen = a.reload, a.seen
 	a.journal = newJournal(me.Name, time.Now, a.log)
 	a.board.journal = a.journal
 	a.openBackups(me.Name)
@@ -273,7 +277,7 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 	l := loop.New(loop.Options{
 		Me: me, DCS: a.store, Node: a.node, Ops: a.runner, Leash: a.keeper, Peers: a.board.peers, Failsafe: ask, Promises: a.board.promises,
 		Settings:  func() ha.Settings { return settings(a.config.Load()) },
-		Configure: a.takeDocument, Reinit: a.board.reinit.newest, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
+		Configure: a.takeDocument, Reinit: a.board.reinit.newest, Seen: a.seen.first, Accepted: a.seen.accepted, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
 		Trace:     a.journal.turned,
 		Heartbeat: a.heartbeat, Myself: func() ha.Identity { return identity(a.config.Load(), me.Holder) },
 	})
@@ -287,6 +291,7 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 		}
 	})
 	a.beside(func() { a.listen(side) })
+	a.beside(func() { a.seen.run(side) })
 	last := ""
 	exit := l.Run(ctx, a.wakeups, a.Stop, func() {
 		reason := a.board.View().Reason

@@ -26,6 +26,7 @@ type board struct {
 	reload  func()
 	// promises are what leaders were told that live by the failsafe mode.
 	promises *loop.Promises
+	seen     *seenFile
 	// published is told of each new view; it must not block.
 	published func()
 
@@ -43,6 +44,9 @@ func newBoard(first *ha.View) *board {
 // publish replaces the view; it is the loop's Publish.
 func (b *board) publish(v *ha.View) {
 	b.view.Store(v)
+	if b.seen != nil { // nil in tests of the board alone
+		b.seen.saw(v.Seen)
+	}
 	defer b.published()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,3 +125,9 @@ func (b *board) Failsafe(leader string, ttl time.Duration) bool {
 
 // Reload implements restapi.Agent.
 func (b *board) Reload() { b.reload() }
+
+// AcceptDCS implements restapi.Agent.
+func (b *board) AcceptDCS(by string) *restapi.Refusal {
+	defer b.wake()
+	return b.seen.accept(b.View(), by)
+}

@@ -32,6 +32,7 @@ type memberInfo struct {
 	scheduled      string
 	tags           dcs.Tags
 	progress       *dcs.Progress
+	quarantine     string
 }
 
 // position is one LSN column with its lag column.
@@ -65,6 +66,7 @@ func describeMember(c *dcs.Cluster, dyn *config.Dynamic, m *dcs.Member) memberIn
 		scheduled:      scheduledRestart(m.ScheduledRestart),
 		tags:           m.Tags,
 		progress:       m.Progress,
+		quarantine:     m.Quarantine,
 	}
 	if m.ReplicationState != "" && info.role != roleLeader {
 		info.state = m.ReplicationState

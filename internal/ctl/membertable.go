@@ -20,6 +20,7 @@ const (
 	colScheduled     = "Scheduled restart"
 	colTags          = "Tags"
 	colProgress      = "Progress" // not of patronictl
+	colQuarantine    = "Quarantine"
 )
 
 // defaultPort is PostgreSQL's; other ports are shown beside the host.
@@ -52,7 +53,7 @@ func memberTable(c *dcs.Cluster, name string, f format, extended bool) *table {
 		right:      map[string]bool{"TL": true, "Receive LSN": true, "Replay LSN": true, "Lag": true},
 		dropsEmpty: true,
 	}
-	extra := extraColumns(members, extended)
+	extra := extraColumns(members, f, extended)
 	t.columns = append(t.columns, extra...)
 	withPort := showPorts(members)
 	for i := range members {
@@ -77,7 +78,7 @@ func identifier(c *dcs.Cluster) string {
 
 // extraColumns names the columns shown on request, or because a member that
 // publishes an address has something to say in them.
-func extraColumns(members []memberInfo, extended bool) []string {
+func extraColumns(members []memberInfo, f format, extended bool) []string {
 	has := map[string]bool{}
 	for _, m := range members {
 		if m.host == "" {
@@ -97,6 +98,9 @@ func extraColumns(members []memberInfo, extended bool) []string {
 	busy := func(m memberInfo) bool { return m.progress != nil }
 	if extended && slices.ContainsFunc(members, busy) {
 		cols = append(cols, colProgress)
+	}
+	if !f.isTable() && slices.ContainsFunc(members, func(m memberInfo) bool { return m.quarantine != "" }) {
+		cols = append(cols, colQuarantine) // a table has it below, where there is room
 	}
 	return cols
 }
@@ -146,6 +150,8 @@ func extraCell(m *memberInfo, col string, f format) any {
 		return m.scheduled
 	case col == colTags && len(m.tags) > 0:
 		return tagsCell(m.tags.Object(), f)
+	case col == colQuarantine:
+		return m.quarantine
 	case col == colProgress && m.progress != nil && (f.isTable() || f == formatTSV):
 		return publishedText(m.progress)
 	case col == colProgress && m.progress != nil:
@@ -180,11 +186,22 @@ func (t *table) foldForPretty() {
 	}
 }
 
-// footer is what follows the table: pause and a scheduled switchover.
+// footer is what follows the table: pause, who is in quarantine and a scheduled
+// switchover.
 func footer(c *dcs.Cluster) string {
 	var b strings.Builder
 	if dynamicOf(c).Pause {
 		b.WriteString(" Maintenance mode: on\n")
+	}
+	quarantined := false
+	for i := range c.Members {
+		if m := &c.Members[i]; m.Quarantine != "" {
+			fmt.Fprintf(&b, " Quarantine: %s: %s\n", m.Name, m.Quarantine)
+			quarantined = true
+		}
+	}
+	if quarantined {
+		b.WriteString(" If what etcd holds is right: pghactl accept-dcs\n")
 	}
 	if f := c.Failover; f != nil && !f.ScheduledAt.IsZero() {
 		fmt.Fprintf(&b, " Switchover scheduled at: %s\n", dcs.FormatTime(f.ScheduledAt))

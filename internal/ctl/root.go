@@ -71,6 +71,7 @@ func clusterCommands(a *App, opts *globals) []*cobra.Command {
 		newSwitchoverCommand(a, opts),
 		newFailoverCommand(a, opts),
 		newReinitCommand(a, opts),
+		newAcceptCommand(a, opts),
 		newBackupCommand(a, opts),
 		newRestoreCommand(a, opts),
 		newVersionCommand(a, opts),

@@ -80,15 +80,33 @@ func (w *writer) progressIf(name string, p *Progress) {
 	if p == nil {
 		return
 	}
-	var o writer
+	w.name(name)
+	w.buf = append(w.buf, p.fields().end()...)
+}
+
+// ownIf writes the member "pgha" of a member key.
+func (w *writer) ownIf(m *Member) {
+	if m.Progress == nil && m.Quarantine == "" {
+		return
+	}
+	o := &writer{}
+	if m.Progress != nil {
+		o = m.Progress.fields()
+	}
+	o.strIf("quarantine", m.Quarantine)
+	w.name("pgha")
+	w.buf = append(w.buf, o.end()...)
+}
+
+func (p *Progress) fields() *writer {
+	o := &writer{}
 	o.strIf("operation", p.Operation)
 	o.strIf("method", p.Method)
 	o.uintIf("done", uint64(max(p.Done, 0)))
 	o.uintIf("total", uint64(max(p.Total, 0)))
 	o.uintIf("rate", uint64(max(p.Rate, 0)))
 	o.timeIf("started", p.Started)
-	w.name(name)
-	w.buf = append(w.buf, o.end()...)
+	return o
 }
 
 // timeIf writes an RFC 3339 time in UTC, to the second. Times outside the years
@@ -326,4 +344,21 @@ func decodeProgress(raw json.RawMessage) (*Progress, error) {
 		return nil, f.err
 	}
 	return p, nil
+}
+
+// decodeOwn reads the member "pgha" of a member key.
+func (m *Member) decodeOwn(raw json.RawMessage) error {
+	p, err := decodeProgress(raw)
+	if err != nil {
+		return err
+	}
+	f, err := read(raw)
+	if err != nil {
+		return err
+	}
+	m.Quarantine = f.word("quarantine")
+	if m.Quarantine == "" || *p != (Progress{}) {
+		m.Progress = p
+	}
+	return f.err
 }

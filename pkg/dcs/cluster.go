@@ -140,7 +140,10 @@ type Member struct {
 	Timeline               wal.Timeline
 	ScheduledRestart       json.RawMessage
 	Pause                  bool
-	Progress               *Progress // member "pgha" of the key: a long operation that runs
+	// Of the member "pgha": a long operation that runs, and why this member does
+	// not trust what etcd holds.
+	Progress   *Progress
+	Quarantine string
 
 	ModRevision int64
 	LeaseID     int64

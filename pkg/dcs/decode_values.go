@@ -77,11 +77,9 @@ func (m *Member) numbers(f object) error {
 		m.Tags = tags
 	}
 	if raw := f.get("pgha"); !isNull(raw) {
-		p, err := decodeProgress(raw)
-		if err != nil {
+		if err := m.decodeOwn(raw); err != nil {
 			errs = append(errs, fmt.Errorf("pgha: %w", err))
 		}
-		m.Progress = p
 	}
 	if len(errs) > 0 {
 		return errs[0]

@@ -11,8 +11,8 @@ import (
 )
 
 // Encode returns the value of members/<name>: compact JSON, fields in the
-// order of wire contract §4.2. Zero fields that are optional are left out. A
-// Progress goes last, in the member "pgha", which Patroni ignores.
+// order of wire contract §4.2. Zero fields that are optional are left out. What
+// only pgha knows goes last, in the member "pgha", which Patroni ignores.
 func (m *Member) Encode() []byte { return m.Append(nil) }
 
 // Append is Encode into an empty buffer that is used again.
@@ -41,7 +41,7 @@ func (m *Member) Append(buf []byte) []byte {
 	w.uintIf("timeline", uint64(m.Timeline))
 	w.rawIf("scheduled_restart", m.ScheduledRestart)
 	w.trueIf("pause", m.Pause)
-	w.progressIf("pgha", m.Progress)
+	w.ownIf(m)
 	return w.end()
 }
 

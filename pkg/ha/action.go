@@ -32,6 +32,9 @@ type (
 		Clean  bool
 		Optime wal.LSN // 0: keep the last known
 	}
+	// DropLeader deletes a leader key that etcd had before it went back, and that
+	// nobody renews.
+	DropLeader struct{ Epoch int64 }
 	// PublishReleased marks the last leadership of this very node as over,
 	// after it came back and found its server dead or in recovery.
 	PublishReleased struct{}
@@ -145,6 +148,7 @@ func (Renew) action()           {}
 func (Claim) action()           {}
 func (TakeBack) action()        {}
 func (Release) action()         {}
+func (DropLeader) action()      {}
 func (PublishReleased) action() {}
 func (ArmLeash) action()        {}
 func (SyncSlots) action()       {}

@@ -28,6 +28,8 @@ func policy(o *Observation) Decision {
 		return stopping(o)
 	case !o.DCS.Fresh:
 		return withoutDCS(o)
+	case o.quarantined():
+		return quarantine(o)
 	}
 	if d, ok := reinit(o); ok {
 		return d
@@ -81,6 +83,8 @@ func (o *Observation) note() {
 	}
 	o.noteFailsafe() // before the snapshot, which may show that somebody else leads
 	if o.DCS.Fresh {
+		o.noteSeen()
+		o.voidStale()
 		o.noteCluster()
 		o.noteOrder()
 	}
@@ -98,6 +102,10 @@ func (o *Observation) noteCluster() {
 	m, c := &o.Memory, o.DCS.Cluster
 	if rev := c.ModRevision(dcs.KeyStatus); rev != m.SeenStatus || m.SeenAt == 0 {
 		m.SeenStatus, m.SeenAt = rev, o.Now
+	}
+	if o.quarantined() {
+		o.noteQuarantined()
+		return
 	}
 	if l := c.Leader; l != nil {
 		if l.Epoch != m.LastEpoch {
@@ -138,6 +146,9 @@ func (o *Observation) noteOutcome() {
 			m.Lease, m.Demoting = m.Lease.Reclaimed(last.Epoch, last.Sent, last.Timing), false
 			m.noteLeader(o.Me.Name, o.Me.Name)
 			m.LastEpoch, m.Leaderless, m.YieldUntil = last.Epoch, 0, 0
+			if o.quarantined() { // an epoch of etcd's present count
+				m.Seen.Count++
+			}
 		}
 	case TakeBack:
 		if last.Result == ResultOK {
@@ -149,9 +160,9 @@ func (o *Observation) noteOutcome() {
 			m.Lease = m.Lease.Extended(last.Sent, last.Timing, last.Beat)
 		case ResultConflict:
 			m.Lease.Attempt = last.Sent
-			if !o.DCS.Fresh || o.DCS.Cluster.Leader != nil {
+			if !o.DCS.Fresh || o.DCS.Cluster.Leader != nil && m.Seen.Regressed(o.DCS.Cluster) == "" {
 				m.Lease = Lease{} // somebody else holds the key: a definite no. Nobody: rule (d)
-			}
+			} // an etcd that went back knows nothing of it: the deadline stands
 		default:
 			m.Lease.Attempt = last.Sent
 		}
@@ -275,7 +286,7 @@ func (o *Observation) roundDue() bool {
 func renewal(o *Observation) Action {
 	beside := o.failsafeAsk()
 	o.Memory.Lease.Attempt = o.Now
-	if o.DCS.Fresh && o.DCS.Cluster.Leader == nil {
+	if o.DCS.Fresh && o.DCS.Cluster.Leader == nil && (!o.quarantined() || o.mayReclaim()) {
 		return Claim{} // rule (d): the key is gone, the deadline is not
 	}
 	return Renew{Beside: beside}
@@ -342,5 +353,5 @@ func (o *Observation) retryDue(failed Instant) (time.Duration, bool) {
 
 // armed tells whether the leash knows the deadline of the held lease.
 func (o *Observation) armed() bool {
-	return o.Settings.LeashOff || o.Leash.Attached && o.Leash.Armed == o.Memory.Lease.Epoch && !o.Leash.Suspended
+	return o.Settings.LeashOff || o.Leash.Attached && o.Leash.Armed == o.Memory.Hold(o.Memory.Lease.Epoch) && !o.Leash.Suspended
 }

@@ -94,7 +94,7 @@ func MemberDocument(o *Observation) dcs.Member {
 			mem.ReceiveLSN, mem.ReplayLSN, mem.ReplicationState = r.Receive, r.Replay, r.ReplicationState
 		}
 	}
-	mem.Progress = o.progress()
+	mem.Progress, mem.Quarantine = o.progress(), o.Memory.Quarantine.Why
 	return mem
 }
 
@@ -206,6 +206,7 @@ func NewView(o *Observation, d *Decision) *View {
 		Tags: s.Tags, NoLoadBalance: s.Tags.Bool("noloadbalance"),
 		TTL: s.TTL, LoopWait: s.LoopWait, MaximumLagOnFailover: s.MaximumLagOnFailover, Config: s.Document,
 		WatchdogFailed: o.watchdogFault() != "", LeashOff: s.LeashOff,
+		Quarantine: d.Memory.Quarantine.Why, Seen: d.Memory.Seen,
 		Reason: d.Text(o.Me.Name),
 	}
 	seen := *o

@@ -23,7 +23,10 @@ func elect(o *Observation) Decision {
 	}
 	if o.claimsInitialize() { // E4, E5
 		if o.PG.Known && o.PG.Row.InRecovery {
-			if m.LastEpoch == 0 {
+			switch {
+			case m.Seen.Count != 0: // an operator said that what etcd holds is right
+				return o.claimInitialize()
+			case m.LastEpoch == 0:
 				return o.exit(1, JoinAborted, "")
 			}
 		} else {

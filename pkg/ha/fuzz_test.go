@@ -122,6 +122,12 @@ func observation(d *dice) *Observation {
 	}
 	pg.HalfBootstrap, pg.Resumable, s.CloneWithoutLeader = d.of(4) == 1, d.of(4) == 1, d.of(4) == 1
 	s.WatchdogRequired, o.Leash.Watchdog = d.of(4) == 1, pick(d, "", "no device")
+	if d.of(3) == 1 {
+		m.Seen = Seen{ClusterID: pick[uint64](d, 1, 1, 2), Revision: pick[int64](d, 100, 130, 5000), Epoch: pick[int64](d, 90, myEpoch, 200), Timeline: wal.Timeline(d.of(4)),
+			SystemID: pick(d, sysID, ""), Count: pick[int64](d, 0, 0, 3), Stale: pick[int64](d, 0, 9, 60)}
+		m.Quarantine = pick(d, Quarantine{}, Quarantine{Why: "x", Since: plus(-40 * sec), Revision: 125, Status: int64(d.of(200)), Certain: d.yes()})
+		o.Accepted = pick(d, Acceptance{}, Acceptance{}, Acceptance{Serial: 1})
+	}
 	return o
 }
 
@@ -141,8 +147,30 @@ func checkDecision(t *testing.T, o *Observation) {
 	}
 	_ = MemberDocument(o)
 	m, l := &d.Memory, d.Memory.Lease
-	armed := o.Settings.LeashOff || o.Leash.Attached && o.Leash.Armed == l.Epoch && !o.Leash.Suspended
+	armed := o.Settings.LeashOff || o.Leash.Attached && o.Leash.Armed == m.Hold(l.Epoch) && !o.Leash.Suspended
 	c := o.DCS.Cluster
+	if m.Quarantine.Why != "" && o.DCS.Fresh { // S11
+		switch a := d.Action.(type) {
+		case Promote, Rewind, Clone, Bootstrap, CrashRecovery, Follow, PublishReleased:
+			t.Fatalf("%T in quarantine", d.Action)
+		case WriteInitialize:
+			if !o.PG.Known || o.PG.Row.InRecovery || a.SystemID == "" {
+				t.Fatal("initializes in quarantine")
+			}
+		case Claim:
+			if !o.PG.Known || o.PG.Row.InRecovery || l.Epoch == 0 && !o.Settings.Pause {
+				t.Fatal("claims in quarantine, and does not run as the primary")
+			}
+		case DropLeader:
+			if !l.Held(o.Now) && !o.Settings.Pause || a.Epoch > m.Quarantine.Revision || o.PG.Row.InRecovery {
+				t.Fatalf("removes the leader key of epoch %d in quarantine", a.Epoch)
+			}
+		case Start:
+			if a.Primary && c.Leader.Epoch != l.Epoch {
+				t.Fatal("starts as a primary in quarantine, without the lock")
+			}
+		}
+	}
 	switch a := d.Action.(type) {
 	case Promote: // S6
 		if o.PG.DataDir != DataDirPresent || !o.PG.Known || !o.PG.Row.InRecovery {

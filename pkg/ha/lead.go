@@ -18,7 +18,7 @@ func takeBack(o *Observation) Decision {
 	if st != nil && st.Beat != nil && !st.Beat.Released && st.Beat.Holder != o.Me.Holder {
 		return o.rest(ElectionRefused, "the leader key carries my name, but another installation wrote it; is "+o.Me.Name+" configured on two hosts?")
 	}
-	spent := !o.Settings.LeashOff && o.Leash.Highest >= l.Epoch && o.Leash.Armed != l.Epoch
+	spent := !o.Settings.LeashOff && o.Leash.Highest >= o.Memory.Hold(l.Epoch) && o.Leash.Armed != o.Memory.Hold(l.Epoch)
 	_, tried := o.Last.Action.(TakeBack)
 	switch {
 	case o.Memory.Releasing == l.Epoch && o.readOnly():
@@ -38,7 +38,7 @@ func takeBack(o *Observation) Decision {
 // lastCall tells whether the time for an orderly stop has come for a leadership
 // that was not taken back yet; without a leash there is no later one.
 func (o *Observation) lastCall(epoch int64) bool {
-	return o.Settings.LeashOff || o.Leash.Armed != epoch || o.Now >= o.Leash.Deadline.Add(-o.Memory.stopBudget(o))
+	return o.Settings.LeashOff || o.Leash.Armed != o.Memory.Hold(epoch) || o.Now >= o.Leash.Deadline.Add(-o.Memory.stopBudget(o))
 }
 
 // lead is row H3: the lock is held and renewed.

@@ -109,7 +109,7 @@ func (l Lease) Reclaimed(epoch int64, sent Instant, t Timing) Lease {
 // announced with it.
 func Resumed(o *Observation, epoch int64) Lease {
 	l := Lease{Epoch: epoch}
-	if o.Leash.Armed == epoch {
+	if o.Leash.Armed == o.Memory.Hold(epoch) {
 		l.Deadline = o.Leash.Deadline
 	}
 	if c := o.DCS.Cluster; c != nil && c.Status != nil && c.Status.Beat != nil {

@@ -13,6 +13,12 @@ import (
 type Memory struct {
 	Lease Lease
 
+	// Seen is the newest of etcd ever seen; an agent that restarts begins with
+	// what it kept of it. Quarantine is in force while etcd is behind that.
+	Seen       Seen
+	Quarantine Quarantine
+	AcceptSeen int64 // serial of the last word of an operator taken in
+
 	// SeenStatus is the mod revision of /status last seen, SeenAt when it was
 	// first seen: the hold-off of a claim counts from there (safety B.3 c).
 	SeenStatus int64

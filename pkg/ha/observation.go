@@ -39,6 +39,8 @@ type Observation struct {
 	Stopping bool
 	// Reinit is the newest request to make this member anew.
 	Reinit Reinit
+	// Accepted is the newest word of an operator on what etcd holds.
+	Accepted Acceptance
 
 	Memory Memory
 }
@@ -308,9 +310,9 @@ func (p Peer) Limitation() string {
 // Leash is the state of the process that guards postgres.
 type Leash struct {
 	Attached  bool
-	Armed     int64   // epoch, 0: not armed
+	Armed     int64   // number of the armed epoch, see Memory.Hold; 0: not armed
 	Deadline  Instant // of the armed epoch
-	Highest   int64   // highest epoch ever armed or latched: none below can be armed
+	Highest   int64   // highest number ever armed or latched: none below can be armed
 	Suspended bool
 	// Watchdog is why the kernel watchdog is not in force, or would not be if
 	// the leash were armed now; "" if all is well, or it is not required.

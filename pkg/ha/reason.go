@@ -99,6 +99,10 @@ const (
 	PausedSuspends
 	PausedReleases
 	PausedPromotes
+	Quarantined
+	QuarantineClaims
+	QuarantineDrops
+	QuarantineStarts
 	StoppingServer
 	StoppingWaits
 	Stopped
@@ -197,6 +201,10 @@ var reasonTexts = [reasons]string{
 	PausedSuspends:          "PAUSE: suspending the leash",
 	PausedReleases:          "PAUSE: released the leader key: %d",
 	PausedPromotes:          "PAUSE: promoting self on an operator's request",
+	Quarantined:             "QUARANTINE: %d. Nothing is promoted, rewound, copied or initialized before a running primary publishes itself again; if what etcd holds is right, run `pghactl accept-dcs`",
+	QuarantineClaims:        "QUARANTINE: taking the leader key, because I run as the primary: %d",
+	QuarantineDrops:         "QUARANTINE: I run as the primary; removing the leader key of before, of %d, which nobody renews",
+	QuarantineStarts:        "QUARANTINE: starting read-only: %d",
 	StoppingServer:          "stopping the server because the agent was asked to end",
 	StoppingWaits:           "waiting for a running operation to end: %d",
 	Stopped:                 "stopped",

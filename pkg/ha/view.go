@@ -64,6 +64,11 @@ type View struct {
 	// agent does not.
 	LeashOff bool
 
+	// Quarantine is why this member does not trust what etcd holds, "" if it does;
+	// Seen is the newest it ever saw.
+	Quarantine string
+	Seen       Seen
+
 	Reason string // the sentence of the last decision
 }
 

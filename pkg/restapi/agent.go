@@ -43,6 +43,9 @@ type Agent interface {
 	Failsafe(leader string, ttl time.Duration) bool
 	// Reload asks for a reload of the local configuration; it does not wait.
 	Reload()
+	// AcceptDCS takes the word of an operator that what etcd holds is right,
+	// which ends a quarantine.
+	AcceptDCS(by string) *Refusal
 }
 
 // Settings are the configured properties of the server (wire contract §1.4).

@@ -40,6 +40,7 @@ type fakeAgent struct {
 	reloads int
 	refuses bool     // POST /failsafe
 	promise []string // given
+	accepts []string // words of operators
 	fakeBackups
 	fakeEvents
 	// onFailover runs after a failover request was written.
@@ -302,4 +303,14 @@ func ask(h http.Handler, method, target, body string, change ...func(*http.Reque
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, req)
 	return w
+}
+
+func (a *fakeAgent) AcceptDCS(by string) *Refusal {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.view.Quarantine == "" {
+		return &Refusal{http.StatusConflict, "nothing to accept"}
+	}
+	a.accepts = append(a.accepts, by)
+	return nil
 }

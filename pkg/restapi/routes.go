@@ -37,6 +37,7 @@ func (s *Server) routes() http.Handler {
 	r.Post("/failsafe", s.unsafe(s.postFailsafe))
 	r.Post("/reinitialize", s.unsafe(s.reinitialize))
 	r.Delete("/reinitialize", s.unsafe(s.cancelReinitialize))
+	r.Post("/accept_dcs", s.unsafe(s.acceptDCS))
 	s.backupRoutes(r)
 	s.eventRoutes(r)
 	for _, path := range []string{"/restart", "/sigterm", "/citus", "/mpp"} {

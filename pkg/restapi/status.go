@@ -167,12 +167,24 @@ func (s status) cluster(o *pyjson.Object) {
 	o.Set("patroni", pyjson.Object{field("version", v.Version), field("scope", v.Scope), field("name", v.Name)})
 	o.SetIf("watchdog_failed", v.WatchdogFailed)
 	o.SetIf("leash_off", v.LeashOff) // a member of ours
-	if p := v.Progress; p != nil {   // a member of ours, only while a long operation runs
-		o.Set("pgha", pyjson.Object{
+	if own := ownFields(v); len(own) > 0 {
+		o.Set("pgha", own)
+	}
+}
+
+// ownFields are what only pgha knows: a long operation that runs, and why this
+// member does not trust what etcd holds.
+func ownFields(v *ha.View) (own pyjson.Object) {
+	if p := v.Progress; p != nil {
+		own = pyjson.Object{
 			field("operation", p.Operation), field("method", p.Method), field("done", p.Done), field("total", p.Total),
 			field("rate", p.Rate), field("started", p.Started.UTC().Format(time.RFC3339)),
-		})
+		}
 	}
+	if v.Quarantine != "" {
+		own = append(own, field("quarantine", v.Quarantine))
+	}
+	return own
 }
 
 // xlog is the object peers elect by. Received is the first position that is not

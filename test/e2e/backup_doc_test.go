@@ -149,6 +149,7 @@ func TestBackupManual(t *testing.T) {
 		"PRIMARY": "host=" + strings.Join(hosts, ",") + " port=" + strings.Join(ports, ",") +
 			" user=postgres dbname=postgres target_session_attrs=read-write sslmode=disable",
 		"BEFORE": "",
+		"DATA":   "",
 		"KEYS":   "/opt/pgsql/patroni/" + s.Options().Scope + "/",
 		"ETCD":   "http://" + s.Endpoints()[0],
 	}
@@ -207,6 +208,7 @@ func TestBackupManual(t *testing.T) {
 	began = lab.Boottime()
 	m.follow(s.Nodes[0], "lost-cluster", 0)
 	for _, n := range s.Nodes {
+		m.values["DATA"] = n.DataDir
 		m.follow(n, "lost-cluster", 1)
 	}
 	s.whole()

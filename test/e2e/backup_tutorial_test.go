@@ -84,7 +84,7 @@ func TestBackupTutorial(t *testing.T) {
 	for _, n := range s.Nodes {
 		s.must(s.PowerOff(n))
 		// What a new machine does not have either.
-		s.must(errors.Join(os.RemoveAll(n.DataDir), os.RemoveAll(filepath.Join(n.Dir, "run"))))
+		s.must(errors.Join(os.RemoveAll(n.DataDir), os.RemoveAll(filepath.Join(n.Dir, "run")), os.RemoveAll(n.DataDir+".pgha.seen")))
 	}
 	s.must(s.LoseEtcd())
 	ctx, cancel = context.WithTimeout(s.ctx, workLimit)

@@ -85,6 +85,25 @@ func TestTermGoesBackwards(t *testing.T) {
 	}
 }
 
+// A whole etcd that was restored under its old id answers with lower terms, and
+// nothing else: that is believed after a while, and only of linearizable reads.
+func TestTermOfARestoredEtcd(t *testing.T) {
+	var seen terms
+	at := time.Now()
+	h := func(term uint64, after time.Duration) error {
+		return seen.confirmed(&pb.ResponseHeader{ClusterId: 1, RaftTerm: term}, at.Add(after))
+	}
+	if h(6, 0) != nil || h(5, time.Second) == nil || h(6, time.Second) != nil || h(5, 2*time.Second) == nil || h(5, 2*time.Second+lowPatience-1) == nil {
+		t.Error("a member that is behind was believed while others answered")
+	}
+	if h(5, 2*time.Second+lowPatience) != nil || h(5, 3*time.Second) != nil || h(4, 3*time.Second) == nil {
+		t.Error("a restored etcd is not believed")
+	}
+	if seen.check(&pb.ResponseHeader{ClusterId: 1, RaftTerm: 4}) == nil {
+		t.Error("a keepalive's lower term was believed")
+	}
+}
+
 // A watch whose revision is compacted ends with an error, so that everything
 // is read anew, instead of staying silent.
 func TestCompactedWatchEnds(t *testing.T) {

@@ -121,7 +121,7 @@ func (s *Store) readAll(ctx context.Context, op string) ([]dcs.KV, *pb.ResponseH
 		if resp, err = ep.client.Get(ctx, s.cfg.Base+"/", clientv3.WithPrefix()); err != nil {
 			return err
 		}
-		return s.seen.check(resp.Header)
+		return s.seen.confirmed(resp.Header, time.Now())
 	})
 	if err != nil {
 		return nil, nil, err
@@ -141,6 +141,29 @@ type terms struct {
 	mu      sync.Mutex
 	cluster uint64
 	term    uint64
+	low     time.Time // since when nobody answered with a term as high; zero: now
+}
+
+// lowPatience is how long linearizable reads must show nothing but lower terms
+// until they are believed. A member that is cut off cannot answer one at all; an
+// etcd restored from a snapshot under its old id answers nothing else.
+const lowPatience = 500 * time.Millisecond
+
+// confirmed checks the header of a linearizable read.
+func (t *terms) confirmed(h *pb.ResponseHeader, now time.Time) error {
+	err := t.check(h)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case err == nil:
+		t.low = time.Time{}
+	case t.low.IsZero():
+		t.low = now
+	case now.Sub(t.low) >= lowPatience:
+		t.term, t.low = h.GetRaftTerm(), time.Time{}
+		return nil
+	}
+	return err
 }
 
 func (t *terms) check(h *pb.ResponseHeader) error {

@@ -25,11 +25,13 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 		return l.claim(ctx, o, a)
 	case ha.Release:
 		err = l.release(ctx, o, a)
+	case ha.DropLeader:
+		err = l.request(ctx, o, func(ctx context.Context) error { return l.DCS.Release(ctx, dcs.Release{Epoch: a.Epoch}) })
 	case ha.PublishReleased:
 		err = l.publishReleased(ctx, o)
 	case ha.ArmLeash:
 		err = l.short(ctx, func(ctx context.Context) error {
-			return l.Leash.Arm(ctx, o.Memory.Lease.Epoch, o.Memory.Lease.Deadline)
+			return l.Leash.Arm(ctx, o.Memory.Hold(o.Memory.Lease.Epoch), o.Memory.Lease.Deadline)
 		})
 	case ha.DisarmLeash:
 		err = l.short(ctx, func(ctx context.Context) error { return l.Leash.Disarm(ctx, a.Epoch) })
@@ -116,8 +118,8 @@ func (l *Loop) renew(ctx context.Context, o *ha.Observation, a ha.Renew) ha.Outc
 	case out.Result == ha.ResultOK || out.Result == ha.ResultConflict:
 		l.Failsafe.Cancel()
 	default: // the leash does not wait for the next observation, which may take its time
-		if f := l.Failsafe.Poll(); f.Complete && f.Epoch == lease.Epoch && o.Leash.Armed == lease.Epoch && !o.Leash.Suspended {
-			l.Leash.Extend(lease.Epoch, lease.Agree(f.Sent, f.Timing).Deadline)
+		if f := l.Failsafe.Poll(); f.Complete && f.Epoch == lease.Epoch && o.Leash.Armed == o.Memory.Hold(lease.Epoch) && !o.Leash.Suspended {
+			l.Leash.Extend(o.Leash.Armed, lease.Agree(f.Sent, f.Timing).Deadline)
 		}
 	}
 	return out
@@ -144,8 +146,8 @@ func (l *Loop) round(ctx context.Context, o *ha.Observation, a ha.Action, lease 
 	defer cancel()
 	err := l.DCS.Renew(ctx, dcs.Renewal{Name: l.Me.Name, Epoch: lease.Epoch, Status: st.Encode()})
 	out := l.outcome(ha.Outcome{Action: a, Sent: sent, Beat: st.Beat.Beat, Timing: t}, err)
-	if err == nil && o.Leash.Armed == lease.Epoch && !o.Leash.Suspended {
-		l.Leash.Extend(lease.Epoch, lease.Extended(sent, t, st.Beat.Beat).Deadline)
+	if err == nil && o.Leash.Armed == o.Memory.Hold(lease.Epoch) && !o.Leash.Suspended {
+		l.Leash.Extend(o.Leash.Armed, lease.Extended(sent, t, st.Beat.Beat).Deadline)
 	}
 	return out
 }

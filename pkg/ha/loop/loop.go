@@ -74,8 +74,12 @@ type Options struct {
 	Configure func(ctx context.Context, document []byte)
 	// Reinit returns the newest request to make this member anew; optional.
 	Reinit func() ha.Reinit
-	Now    func() ha.Instant
-	Wall   func() time.Time
+	// Accepted returns the newest word of an operator on what etcd holds; optional.
+	Accepted func() ha.Acceptance
+	// Seen is the newest of etcd that an earlier run saw.
+	Seen ha.Seen
+	Now  func() ha.Instant
+	Wall func() time.Time
 	// Timeout bounds a request; context.WithTimeout when nil. The simulator has
 	// deadlines in virtual time.
 	Timeout func(context.Context, time.Duration) (context.Context, context.CancelFunc)
@@ -121,7 +125,7 @@ func New(o Options) *Loop {
 	if o.Timeout == nil {
 		o.Timeout = context.WithTimeout
 	}
-	return &Loop{Options: o}
+	return &Loop{Options: o, memory: ha.Memory{Seen: o.Seen}}
 }
 
 // maxTurns bounds the decisions of one step; more means that two of them
@@ -161,6 +165,7 @@ func (l *Loop) Turn(ctx context.Context) (*ha.Decision, *ha.Observation) {
 	l.seen = l.observe(ctx)
 	l.decided = ha.Decide(l.seen)
 	o, d := &l.seen, &l.decided
+	l.sayQuarantine(o, d)
 	l.memory = d.Memory
 	l.Promises.set(ha.MayPromise(o, d))
 	l.agree(o, d)
@@ -182,8 +187,8 @@ func (l *Loop) Turn(ctx context.Context) (*ha.Decision, *ha.Observation) {
 // agree tells the leash of a deadline that a round of the failsafe mode moved.
 func (l *Loop) agree(o *ha.Observation, d *ha.Decision) {
 	lease := d.Memory.Lease
-	if f := o.Failsafe; f.Complete && lease.Epoch != 0 && lease.Agreed == f.Sent && o.Leash.Armed == lease.Epoch && !o.Leash.Suspended && lease.Deadline > o.Leash.Deadline {
-		l.Leash.Extend(lease.Epoch, lease.Deadline)
+	if f := o.Failsafe; f.Complete && lease.Epoch != 0 && lease.Agreed == f.Sent && o.Leash.Armed == d.Memory.Hold(lease.Epoch) && !o.Leash.Suspended && lease.Deadline > o.Leash.Deadline {
+		l.Leash.Extend(o.Leash.Armed, lease.Deadline)
 	}
 }
 
@@ -216,6 +221,9 @@ func (l *Loop) observe(ctx context.Context) ha.Observation {
 	}
 	if l.Options.Reinit != nil {
 		o.Reinit = l.Options.Reinit()
+	}
+	if l.Options.Accepted != nil {
+		o.Accepted = l.Options.Accepted()
 	}
 	o.DCS = l.look(ctx)
 	o.Settings = l.Settings()
@@ -291,17 +299,35 @@ func (l *Loop) say(d *ha.Decision) {
 	level := slog.LevelDebug
 	if d.Reason != l.reason || d.Detail != l.detail && d.Reason != ha.ElectionHoldOff && d.Reason != ha.OfflineWaiting {
 		level = slog.LevelInfo
+		if d.Memory.Quarantine.Why != "" {
+			level = slog.LevelWarn
+		}
 	}
 	if l.Heartbeat != nil && !d.Again {
 		if every := l.Heartbeat(); every > 0 && l.Now().Sub(l.saidAt) >= every {
 			level = slog.LevelInfo
 		}
 	}
-	if level == slog.LevelInfo {
+	if level >= slog.LevelInfo {
 		l.saidAt = l.Now()
 	}
 	l.reason, l.detail = d.Reason, d.Detail
 	if ctx := context.Background(); l.Log.Enabled(ctx, level) {
 		l.Log.Log(ctx, level, d.Text(l.Me.Name))
 	}
+}
+
+// sayQuarantine tells of its end.
+func (l *Loop) sayQuarantine(o *ha.Observation, d *ha.Decision) {
+	if was := l.memory.Quarantine.Why; was == "" || d.Memory.Quarantine.Why != "" {
+		return
+	}
+	why := "what was behind was an old answer"
+	switch {
+	case o.Accepted.Serial != l.memory.AcceptSeen:
+		why = "accepted by " + o.Accepted.By
+	case d.Memory.Seen.Count != l.memory.Seen.Count:
+		why = o.DCS.Cluster.LeaderName() + " runs as the primary and published itself again"
+	}
+	l.Log.Warn("the quarantine is over: "+why, "revision", d.Memory.Seen.Revision, "epoch", d.Memory.Seen.Epoch, "timeline", d.Memory.Seen.Timeline)
 }

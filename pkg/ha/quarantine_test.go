@@ -1,0 +1,312 @@
+package ha
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// seen: this member knows etcd cluster 1 up to revision 5000.
+func seen(o *Observation) {
+	o.Memory.Seen = Seen{ClusterID: 1, Revision: 5000, Epoch: myEpoch, Timeline: 1, SystemID: sysID}
+}
+
+// emptied: etcd was made anew; nothing is in it but the member keys.
+func emptied(o *Observation) {
+	seen(o)
+	members := o.DCS.Cluster.Members
+	o.DCS.Cluster = &dcs.Cluster{ID: 2, Revision: 7, Members: members}
+}
+
+// restored: etcd shows a state of before, with a leader key of n3's that is long over.
+func restored(o *Observation) {
+	seen(o)
+	c := o.DCS.Cluster
+	c.Revision, c.Leader = 90, &dcs.Leader{Name: "n3", Epoch: 60}
+	c.Status = &dcs.Status{Optime: 900, ModRevision: 80, Beat: &dcs.Beat{Beat: 3, Epoch: 60, Holder: "h3", TTL: 30000}}
+}
+
+func TestRegressed(t *testing.T) {
+	s := Seen{ClusterID: 1, Revision: 100, Epoch: 50, Timeline: 3, SystemID: sysID}
+	history := func(tl ...uint32) *dcs.History {
+		h := &dcs.History{}
+		for _, n := range tl {
+			h.Lines = append(h.Lines, dcs.HistoryLine{Timeline: timeline(n)})
+		}
+		return h
+	}
+	for name, test := range map[string]struct {
+		change func(c *dcs.Cluster)
+		want   string
+	}{
+		"the same":                 {func(*dcs.Cluster) {}, ""},
+		"newer":                    {func(c *dcs.Cluster) { c.Revision, c.Leader.Epoch, c.History = 101, 101, history(1, 2, 3) }, ""},
+		"another etcd":             {func(c *dcs.Cluster) { c.ID = 2 }, "another cluster"},
+		"older":                    {func(c *dcs.Cluster) { c.Revision = 99 }, "revision was 100 and is 99"},
+		"bumped: an older leader":  {func(c *dcs.Cluster) { c.Revision, c.Leader.Epoch = 1e9, 49 }, "/leader was made at revision 50"},
+		"bumped: an older history": {func(c *dcs.Cluster) { c.Revision, c.Leader, c.History = 1e9, nil, history(1) }, "leads to 2"},
+		"no history any more":      {func(c *dcs.Cluster) { c.History = nil }, "leads to 1"},
+		"garbage in /history":      {func(c *dcs.Cluster) { c.History, c.Invalid = nil, map[dcs.Key]string{dcs.KeyHistory: "x"} }, ""},
+		"no leader":                {func(c *dcs.Cluster) { c.Leader = nil }, ""},
+		"the prefix was deleted":   {func(c *dcs.Cluster) { *c = dcs.Cluster{ID: 1, Revision: 101} }, "/initialize is gone"},
+		"garbage in /initialize":   {func(c *dcs.Cluster) { c.Initialize, c.Invalid = nil, map[dcs.Key]string{dcs.KeyInitialize: "x"} }, ""},
+		"a restore order is open":  {func(c *dcs.Cluster) { c.History, c.Restore = nil, &dcs.Restore{State: dcs.RestoreRequested} }, ""},
+		"a restore led further": {func(c *dcs.Cluster) {
+			c.History, c.Restore = history(1), &dcs.Restore{State: dcs.RestoreDone, Timeline: 4}
+		}, ""},
+	} {
+		c := &dcs.Cluster{ID: 1, Revision: 100, Leader: &dcs.Leader{Name: "n1", Epoch: 50}, Initialize: &dcs.Initialize{SystemID: sysID}, History: history(1, 2)}
+		test.change(c)
+		if got := s.Regressed(c); test.want == "" && got != "" || !strings.Contains(got, test.want) {
+			t.Errorf("%s: %q", name, got)
+		}
+		if got := (Seen{}).Regressed(c); got != "" {
+			t.Errorf("%s: one who has seen nothing says %q", name, got)
+		}
+	}
+}
+
+func TestQuarantine(t *testing.T) {
+	certain := func(o *Observation) {
+		o.Memory.Quarantine = Quarantine{Why: "x", Since: plus(-40 * sec), Revision: 95, Status: 80, Certain: true}
+		o.Memory.SeenStatus, o.Memory.SeenAt = 80, plus(-40*sec)
+	}
+	for name, test := range map[string]struct {
+		change func(o *Observation)
+		reason Reason
+		action Action
+	}{
+		"standby, etcd emptied: stays as it is":      {func(o *Observation) { replica(o); emptied(o) }, Quarantined, nil},
+		"standby, older leader key: does not follow": {func(o *Observation) { replica(o); restored(o) }, Quarantined, nil},
+		"standby, the key carries my name": {func(o *Observation) {
+			replica(o)
+			restored(o)
+			o.DCS.Cluster.Leader.Name = "n1"
+		}, Quarantined, nil},
+		"down, etcd emptied: comes up read-only": {func(o *Observation) { replica(o); emptied(o); down(o, "in production"); o.PG.StandbySignal = false }, QuarantineStarts, Start{}},
+		"down, after a failed start": {func(o *Observation) {
+			replica(o)
+			emptied(o)
+			down(o, "shut down")
+			o.Memory.FailedStart = plus(-sec)
+		}, StartRetryLater, nil},
+		"empty directory, etcd emptied: no new cluster": {func(o *Observation) {
+			replica(o)
+			emptied(o)
+			down(o, "")
+			o.PG.DataDir = DataDirEmpty
+		}, Quarantined, nil},
+		"diverged: no rewind": {func(o *Observation) {
+			replica(o)
+			restored(o)
+			o.Memory.Rewind = RewindNeed
+			down(o, "shut down")
+		}, QuarantineStarts, Start{}},
+		"a standby's leash is let go": {func(o *Observation) {
+			replica(o)
+			emptied(o)
+			o.Leash.Armed = 50
+		}, SecondaryDisarms, DisarmLeash{Epoch: 50}},
+		"reinit waits": {func(o *Observation) { replica(o); restored(o); o.Reinit = Reinit{Serial: 1} }, Quarantined, nil},
+		"primary without a deadline stops": {func(o *Observation) {
+			emptied(o)
+			lost(o)
+			o.Leash.Armed = 0
+		}, DemoteNoLock, Stop{Mode: StopFast, Escalate: 2500 * time.Millisecond}},
+		"primary, etcd emptied: claims by rule (d)":               {emptied, LeaseRenewal, Claim{}},
+		"primary, older leader key: stays first":                  {func(o *Observation) { restored(o) }, Quarantined, nil},
+		"primary, older leader key that stands still: removes it": {func(o *Observation) { restored(o); certain(o) }, QuarantineDrops, DropLeader{Epoch: 60}},
+		"primary, leader key of after: not mine to remove": {func(o *Observation) {
+			restored(o)
+			certain(o)
+			o.DCS.Cluster.Leader.Epoch, o.DCS.Cluster.Revision = 97, 98
+		}, Quarantined, nil},
+		"primary, somebody renews the older key": {func(o *Observation) {
+			restored(o)
+			certain(o)
+			o.DCS.Cluster.Revision, o.DCS.Cluster.Status.ModRevision = 98, 97
+		}, Quarantined, nil},
+		"primary, a restart of its agent":               {func(o *Observation) { emptied(o); lost(o) }, LeaseRenewal, Claim{}},
+		"primary, the last round was refused":           {func(o *Observation) { emptied(o); did(o, Renew{}, ResultConflict); o.Memory.Lease.Attempt = o.Now }, LeaseRenewal, Claim{}},
+		"primary crashed without the lock of this etcd": {func(o *Observation) { restored(o); down(o, "in production") }, Quarantined, nil},
+		"primary crashed under the lock of this etcd": {func(o *Observation) {
+			restored(o)
+			o.DCS.Cluster.Leader = &dcs.Leader{Name: "n1", Epoch: myEpoch}
+			down(o, "in production")
+		}, StartAsPrimary, Start{Primary: true}},
+		"paused: a primary without the lock claims it": {func(o *Observation) { emptied(o); lost(o); paused3(o) }, QuarantineClaims, Claim{}},
+		"paused: a standby stays":                      {func(o *Observation) { replica(o); emptied(o); paused3(o) }, Quarantined, nil},
+		"paused: the leash is set aside": {func(o *Observation) {
+			emptied(o)
+			o.Settings.Pause = true
+			o.Memory.Lease.Renewed = o.Now
+			o.Memory.Lease.Attempt = o.Now
+			o.Memory.Leaderless = 1
+		}, PausedSuspends, SuspendLeash{}},
+	} {
+		o := base()
+		test.change(o)
+		d := decide(o)
+		if d.Reason != test.reason || d.Action != test.action {
+			t.Errorf("%s: %s, %T%+v; want %s, %+v", name, d.Text("n1"), d.Action, d.Action, test.reason, test.action)
+		}
+		if d.Memory.Quarantine.Why == "" || d.Memory.Seen.ClusterID != 1 || d.Memory.Seen.Revision != 5000 {
+			t.Errorf("%s: %+v, %+v", name, d.Memory.Quarantine, d.Memory.Seen)
+		}
+		v := NewView(o, &d)
+		o.Memory = d.Memory
+		if v.Quarantine == "" || MemberDocument(o).Quarantine != v.Quarantine {
+			t.Errorf("%s: published %q, %q", name, v.Quarantine, MemberDocument(o).Quarantine)
+		}
+	}
+}
+
+// TestRepublish: etcd was made anew under a running primary, which takes the lock
+// and writes every key; nothing is restarted and nobody else is promoted.
+func TestRepublish(t *testing.T) {
+	o := base()
+	o.PG.Row.Timeline, o.PG.HistoryLocal, o.PG.HistoryTime = 2, wal.History{{Timeline: 1, LSN: 500}}, o.Wall
+	o.DCS.Cluster.History = &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 1, NewLeader: "n1"}}}
+	emptied(o)
+	o.Memory.Seen.Timeline = 2
+	step := func(want Reason) Action {
+		t.Helper()
+		o.Now = o.Now.Add(10 * time.Millisecond)
+		d := decide(o)
+		if d.Reason != want {
+			t.Fatalf("%s (%T%+v), want %s", d.Text("n1"), d.Action, d.Action, want)
+		}
+		o.Memory, o.Last = d.Memory, Outcome{Action: d.Action, Result: ResultOK, Sent: o.Now, Timing: o.Memory.Lease.Timing}
+		return d.Action
+	}
+	c := o.DCS.Cluster
+	step(LeaseRenewal)
+	o.Last.Epoch = 8
+	c.Revision, c.Leader = 8, &dcs.Leader{Name: "n1", Epoch: 8}
+	c.Status = &dcs.Status{ModRevision: 8, Beat: &dcs.Beat{Holder: "h1", TTL: 30000}}
+	c.Failover = &dcs.Failover{Candidate: "n3", ModRevision: 6} // somebody had copied it over
+	step(LeaderArming)
+	if o.Memory.Seen.Count != 1 || o.Memory.Lease.Epoch != 8 || o.Memory.Hold(8) <= myEpoch {
+		t.Fatalf("count %d, lease %+v", o.Memory.Seen.Count, o.Memory.Lease)
+	}
+	o.Leash.Armed, o.Leash.Highest = o.Memory.Hold(8), o.Memory.Hold(8)
+	if a := step(FailoverCleaned); a != (CleanFailover{Revision: 6}) {
+		t.Fatalf("%+v", a)
+	}
+	c.Failover = nil
+	step(LeaderRepairsInitialize)
+	c.Initialize = &dcs.Initialize{SystemID: sysID, ModRevision: 9}
+	step(LeaderRepairsConfig)
+	c.Config = &dcs.Config{Raw: []byte(`{"ttl":30}`), ModRevision: 10}
+	lines := step(LeaderWritesHistory).(WriteHistory).Lines
+	c.History, c.Revision = &dcs.History{Lines: lines, ModRevision: 11}, 11
+	d := decide(o)
+	if m := d.Memory; m.Quarantine.Why != "" || m.Seen != (Seen{ClusterID: 2, Revision: 11, Epoch: 8, Timeline: 2, SystemID: sysID, Count: 2, Stale: 7}) {
+		t.Fatalf("%s, %+v, %+v", d.Text("n1"), m.Quarantine, m.Seen)
+	}
+	if _, arms := d.Action.(ArmLeash); !arms { // by the new count
+		t.Fatalf("%s", d.Text("n1"))
+	}
+}
+
+// TestRepublishedByAnother: what ends the quarantine of a standby.
+func TestRepublishedByAnother(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(o *Observation)
+		over   bool
+	}{
+		"a beat of the holder": {func(*Observation) {}, true},
+		"a Patroni leader":     {func(o *Observation) { o.DCS.Cluster.Status.Beat = nil }, true},
+		"nothing was written":  {func(o *Observation) { o.DCS.Cluster.Status.ModRevision = 80 }, false},
+		"the claim alone":      {func(o *Observation) { o.DCS.Cluster.Status.Beat.Epoch = 0 }, false},
+		"it is no primary":     {func(o *Observation) { mem(o, "n2").Role = "replica" }, false},
+		"it is starting":       {func(o *Observation) { mem(o, "n2").State = "starting" }, false},
+		"an older timeline":    {func(o *Observation) { o.Memory.Seen.Timeline = 2 }, false},
+		"other data":           {func(o *Observation) { o.DCS.Cluster.Initialize.SystemID = "7710903353966102499" }, false},
+		"no identifier yet":    {func(o *Observation) { o.DCS.Cluster.Initialize = nil }, false},
+		"an operator's word":   {func(o *Observation) { o.DCS.Cluster.Initialize = nil; o.Accepted = Acceptance{Serial: 1, By: "me"} }, true},
+	} {
+		o := base()
+		replica(o)
+		restored(o)
+		c := o.DCS.Cluster
+		c.Revision, c.Leader = 99, &dcs.Leader{Name: "n2", Epoch: 97}
+		c.Status.ModRevision, c.Status.Beat.Epoch = 98, 97
+		o.Memory.Quarantine = Quarantine{Why: "x", Since: plus(-40 * sec), Revision: 95, Status: 80, Certain: true}
+		test.change(o)
+		d := decide(o)
+		if over := d.Memory.Quarantine.Why == ""; over != test.over {
+			t.Errorf("%s: over %v, %s", name, over, d.Text("n1"))
+		}
+		if test.over && (d.Memory.Seen.Count != 1 || d.Memory.Seen.Revision != 99 || d.Memory.Seen.Stale != 95) {
+			t.Errorf("%s: %+v", name, d.Memory.Seen)
+		}
+		if test.over && c.Leader.Epoch == 97 && d.Memory.Rewind != RewindCheck && d.Memory.Rewind != RewindIdle {
+			t.Errorf("%s: rewind %d", name, d.Memory.Rewind)
+		}
+	}
+}
+
+// TestOldAnswer: an answer from before, of one etcd member, holds everything up for
+// as long as it is the newest, and no longer; after a lease time it is no old answer.
+func TestOldAnswer(t *testing.T) {
+	o := base()
+	leaderless(o)
+	o.Memory.Seen = Seen{ClusterID: 1, Revision: 131, Epoch: 90, Timeline: 1, SystemID: sysID}
+	d := decide(o)
+	if d.Reason != Quarantined {
+		t.Fatal(d.Text("n1"))
+	}
+	o.Memory, o.Now = d.Memory, plus(sec)
+	o.DCS.Cluster.Revision = 131
+	if d := decide(o); d.Memory.Quarantine.Why != "" || d.Memory.Seen.Count != 0 {
+		t.Fatal(d.Text("n1"))
+	}
+	o.DCS.Cluster.Revision = 130
+	o.Now = plus(31 * sec)
+	o.Memory = decide(o).Memory
+	o.DCS.Cluster.Revision = 140
+	if d := decide(o); d.Reason != Quarantined {
+		t.Fatal(d.Text("n1"))
+	}
+}
+
+// TestStaleOrders: requests that etcd had before it went back are void, and stay so.
+func TestStaleOrders(t *testing.T) {
+	o := base()
+	failover(o, "n1", "n2")
+	o.DCS.Cluster.Restore = &dcs.Restore{ID: "a", State: dcs.RestoreRequested, Member: "n1", ModRevision: 127}
+	o.Memory.Seen.Stale = 128
+	if d := decide(o); d.Reason != LeaderNoAction {
+		t.Error(d.Text("n1"))
+	}
+	o.Memory.Seen.Stale = 127
+	if d := decide(o); d.Reason == LeaderNoAction {
+		t.Error(d.Text("n1"))
+	}
+	o = base()
+	o.Memory.Quarantine = Quarantine{Why: "x", Revision: 130, Status: 120, Since: noon, Certain: true}
+	seen(o)
+	o.DCS.Cluster.Restore = &dcs.Restore{ID: "a", State: dcs.RestoreRequested, Member: "n2", ModRevision: 127}
+	if d := decide(o); d.Reason != RestoreFails {
+		t.Error(d.Text("n1"))
+	}
+}
+
+// TestAcceptedWithoutLeader: after an operator's word the ordinary election goes
+// on, also where etcd has lost the identifier and all servers are standbys.
+func TestAcceptedWithoutLeader(t *testing.T) {
+	o := base()
+	leaderless(o)
+	emptied(o)
+	o.DCS.Cluster.Members = []dcs.Member{member("n1", "replica"), member("n3", "replica")}
+	o.Memory.Quarantine = Quarantine{Why: "x", Since: plus(-40 * sec), Revision: 7, Certain: true}
+	o.Accepted = Acceptance{Serial: 1, By: "me"}
+	d := decide(o)
+	if d.Action != (WriteInitialize{SystemID: sysID}) || d.Memory.AcceptSeen != 1 {
+		t.Errorf("%s, %+v", d.Text("n1"), d.Action)
+	}
+}
