@@ -59,6 +59,9 @@ func (a *App) list(ctx context.Context, s *session, clusters []string, o *listOp
 		return nil
 	}
 	return a.watching(ctx, every, func() error {
+		if a.Terminal && every > 0 {
+			a.printf(clearScreen)
+		}
 		if o.timestamp {
 			a.printf("%s\n", a.Now().Format(time.DateTime))
 		}
@@ -139,9 +142,6 @@ func (a *App) watching(ctx context.Context, every time.Duration, once func() err
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for first := true; ; first = false {
-		if a.Terminal {
-			a.printf(clearScreen)
-		}
 		err := once()
 		switch {
 		case ctx.Err() != nil:

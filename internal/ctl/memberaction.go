@@ -113,9 +113,10 @@ func (a *App) awaitCluster(ctx context.Context, s *session, name string, limit t
 			return true, nil
 		}
 		select {
-		case <-ctx.Done():
-			return false, errAborted
 		case <-within.Done():
+			if ctx.Err() != nil {
+				return false, errAborted
+			}
 			return false, nil
 		case <-tick.C:
 		}

@@ -94,6 +94,17 @@ func (t *target) check() error {
 	return nil
 }
 
+// String names what was looked for, in patronictl's words.
+func (t target) String() string {
+	switch {
+	case t.member != "":
+		return " to member " + t.member
+	case t.role != "":
+		return " to role " + string(t.role)
+	}
+	return ""
+}
+
 // find returns the member, nil when there is none.
 func (t *target) find(c *dcs.Cluster) *dcs.Member {
 	if t.member != "" {

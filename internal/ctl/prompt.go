@@ -3,8 +3,12 @@ package ctl
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"strings"
+
+	"golang.org/x/term"
 )
 
 // ask prints "label [preset]: " and returns the line typed, or preset for an
@@ -26,6 +30,40 @@ func (a *App) demand(ctx context.Context, label string) (string, error) {
 		if err != nil || line != "" {
 			return line, err
 		}
+	}
+}
+
+// askHidden prints "label: " and reads a line that a terminal does not show.
+func (a *App) askHidden(ctx context.Context, label string) (string, error) {
+	file, ok := a.In.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return a.demand(ctx, label)
+	}
+	before, err := term.GetState(int(file.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", strings.ToLower(label), err)
+	}
+	// Left by Ctrl-C, ReadPassword would leave the terminal without echo.
+	defer func() { _ = term.Restore(int(file.Fd()), before) }()
+	a.printf("%s: ", label)
+	type result struct {
+		text []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		text, err := term.ReadPassword(int(file.Fd()))
+		done <- result{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", errAborted
+	case r := <-done:
+		a.printf("\n")
+		if r.err != nil {
+			return "", errAborted
+		}
+		return string(r.text), nil
 	}
 }
 

@@ -34,6 +34,8 @@ type table struct {
 	rows    [][]any
 	// dropsEmpty leaves empty cells out of JSON and YAML.
 	dropsEmpty bool
+	unnamed    bool   // no line with the columns in tsv
+	delimiter  string // of tsv; "" is a tab
 }
 
 // write prints the table; every format ends with a line break, YAML with an
@@ -54,14 +56,20 @@ func (t *table) write(w io.Writer, f format) error {
 	return err
 }
 
-// tsv joins cells by tabs and quotes nothing.
+// tsv joins cells by the delimiter and quotes nothing.
 func (t *table) tsv() string {
+	delimiter := t.delimiter
+	if delimiter == "" {
+		delimiter = "\t"
+	}
 	var b strings.Builder
-	b.WriteString(strings.Join(t.columns, "\t") + "\n")
+	if !t.unnamed {
+		b.WriteString(strings.Join(t.columns, delimiter) + "\n")
+	}
 	for _, row := range t.rows {
 		for i, cell := range row {
 			if i > 0 {
-				b.WriteByte('\t')
+				b.WriteString(delimiter)
 			}
 			b.WriteString(cellText(cell))
 		}
@@ -182,9 +190,20 @@ func (t *table) object(row []any) pyjson.Object {
 		if t.dropsEmpty && cell == any("") {
 			continue
 		}
-		obj.Set(t.columns[i], cell)
+		obj = put(obj, t.columns[i], cell)
 	}
 	return obj
+}
+
+// put sets a field; one whose name is taken replaces the first.
+func put(o pyjson.Object, name string, value any) pyjson.Object {
+	for i := range o {
+		if o[i].Name == name {
+			o[i].Value = value
+			return o
+		}
+	}
+	return append(o, pyjson.Field{Name: name, Value: value})
 }
 
 // objects is the table as a list of objects.

@@ -68,6 +68,7 @@ func clusterCommands(a *App, opts *globals) []*cobra.Command {
 		newFlushCommand(a, opts),
 		newRemoveCommand(a, opts),
 		newDSNCommand(a, opts),
+		newQueryCommand(a, opts),
 		newSwitchoverCommand(a, opts),
 		newFailoverCommand(a, opts),
 		newReinitCommand(a, opts),
@@ -78,11 +79,20 @@ func clusterCommands(a *App, opts *globals) []*cobra.Command {
 	}
 }
 
+// addTo adds the global options to a command's. Where the command uses their
+// letter for something else (query), they have their long name there only, and
+// the letter before the command.
 func (g *globals) addTo(flags *pflag.FlagSet) {
-	flags.StringVarP(&g.configFile, "config-file", "c", "",
+	short := func(letter string) string {
+		if flags.ShorthandLookup(letter) != nil {
+			return ""
+		}
+		return letter
+	}
+	flags.StringVarP(&g.configFile, "config-file", short("c"), "",
 		"configuration file or directory (env PATRONICTL_CONFIG_FILE; default ~/.config/patroni/patronictl.yaml)")
-	flags.StringVarP(&g.dcsURL, "dcs-url", "d", "", "etcd to use instead of the configured one: etcd3://host:port/namespace (env DCS_URL)")
-	flags.BoolVarP(&g.insecure, "insecure", "k", false, "do not verify the REST API's certificates")
+	flags.StringVarP(&g.dcsURL, "dcs-url", short("d"), "", "etcd to use instead of the configured one: etcd3://host:port/namespace (env DCS_URL)")
+	flags.BoolVarP(&g.insecure, "insecure", short("k"), false, "do not verify the REST API's certificates")
 }
 
 // addGroup adds the Citus option that scripts may pass.
