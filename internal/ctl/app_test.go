@@ -18,6 +18,7 @@ type fakeCluster struct {
 	err       error
 	onRead    func(n int) // called with the number of the read
 	reads     int
+	putErr    error
 	writes    []dcs.Write
 	removed   []int64 // epochs
 	removeErr error
@@ -34,7 +35,7 @@ func (f *fakeCluster) Read(context.Context) (*dcs.Cluster, error) {
 
 func (f *fakeCluster) Put(_ context.Context, w dcs.Write) error {
 	f.writes = append(f.writes, w)
-	return f.err
+	return f.putErr
 }
 
 func (f *fakeCluster) RemoveCluster(_ context.Context, epoch int64) error {

@@ -12,8 +12,8 @@ import (
 )
 
 // yamlBlock prints v as Patroni's safe_dump in block style does: keys sorted,
-// lists not indented below their key. Lines are never folded (Patroni folds
-// beyond 200 characters).
+// lists not indented below their key, strings folded beyond 200 characters.
+// Those in double quotes, and those of several lines, are not folded.
 func yamlBlock(v any) string {
 	var b strings.Builder
 	writeBlock(&b, v, 0, false)
@@ -55,8 +55,38 @@ func writeBlock(b *strings.Builder, v any, indent int, inline bool) {
 	case []any:
 		writeSequence(b, v, indent, inline)
 	default:
-		b.WriteString(yamlScalar(v, false, indent) + "\n")
+		written := b.String()
+		column := utf8.RuneCountInString(written[strings.LastIndexByte(written, '\n')+1:])
+		b.WriteString(folded(yamlScalar(v, false, indent), column, indent) + "\n")
 	}
+}
+
+// yamlWidth is the column after which a string is folded at the next blank.
+const yamlWidth = 200
+
+// folded breaks a scalar that begins in column; the lines it goes on in are
+// indented.
+func folded(text string, column, indent int) string {
+	if len(text) <= yamlWidth-column || strings.HasPrefix(text, `"`) || strings.Contains(text, "\n") {
+		return text
+	}
+	var b strings.Builder
+	runes := []rune(text)
+	first, last := 1, len(runes)-2
+	if runes[0] == '\'' {
+		first, last = 2, len(runes)-3
+	}
+	for i, r := range runes {
+		alone := r == ' ' && i >= first && i <= last && runes[i-1] != ' ' && runes[i+1] != ' '
+		if alone && column > yamlWidth {
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
+			continue
+		}
+		b.WriteRune(r)
+		column++
+	}
+	return b.String()
 }
 
 func writeMapping(b *strings.Builder, o pyjson.Object, indent int, inline bool) {
@@ -135,11 +165,27 @@ func yamlScalar(v any, flow bool, indent int) string {
 	case nil:
 		return "null"
 	case json.Number:
-		return v.String()
+		return yamlNumber(v)
 	case string:
 		return yamlString(v, flow, indent)
 	}
 	return fmt.Sprint(v)
+}
+
+// yamlNumber prints a float as Python reads and writes it; an exponent gets a
+// point before it, without which YAML 1.1 would take it for a string.
+func yamlNumber(n json.Number) string {
+	text := string(pyjson.Append(nil, n, pyjson.Spaced))
+	if strings.Contains(text, "e") && !strings.Contains(text, ".") {
+		return strings.Replace(text, "e", ".0e", 1)
+	}
+	switch text {
+	case "Infinity":
+		return ".inf"
+	case "-Infinity":
+		return "-.inf"
+	}
+	return text
 }
 
 func yamlString(s string, flow bool, indent int) string {

@@ -35,3 +35,24 @@ func TestYAMLMatchesPyYAML(t *testing.T) {
 		}
 	}
 }
+
+// TestYAMLFolds compares with what PyYAML 6 printed for long strings (safe_dump,
+// allow_unicode, width 200).
+func TestYAMLFolds(t *testing.T) {
+	data, err := os.ReadFile("testdata/pyyaml_long.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		Value any
+		Block string
+	}
+	if err := json.Unmarshal(data, &cases); err != nil || len(cases) < 20 {
+		t.Fatalf("%d cases, %v", len(cases), err)
+	}
+	for _, tc := range cases {
+		if got := yamlBlock(tc.Value); got != tc.Block {
+			t.Errorf("got\n%s\nwant\n%s", got, tc.Block)
+		}
+	}
+}

@@ -199,7 +199,7 @@ func TestQueryResults(t *testing.T) {
 		{"delimiter", "--delimiter ;", "i;b;f;n;t;s;j;i\n1;True;1.0;1.50;2026-01-01 10:00:00.500000+00:00;a\"b;{\"k\":[1,null]};2\nNone;False;inf;NaN;infinity;;null;3\n"},
 		{"json", "--format json", `[{"i": 2, "b": true, "f": 1, "n": 1.5, "t": "2026-01-01 10:00:00.500000+00:00", "s": "a\"b", "j": {"k": [1, null]}}, ` +
 			`{"i": 3, "b": false, "f": "inf", "n": "NaN", "t": "infinity", "s": "", "j": null}]` + "\n"},
-		{"yaml", "--format yml", "- b: true\n  f: 1\n  i: 2\n  j:\n    k:\n    - 1\n    - null\n  n: 1.50\n  s: a\"b\n  t: '2026-01-01 10:00:00.500000+00:00'\n" +
+		{"yaml", "--format yml", "- b: true\n  f: 1\n  i: 2\n  j:\n    k:\n    - 1\n    - null\n  n: 1.5\n  s: a\"b\n  t: '2026-01-01 10:00:00.500000+00:00'\n" +
 			"- b: false\n  f: inf\n  i: 3\n  j: null\n  n: NaN\n  s: ''\n  t: infinity\n\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

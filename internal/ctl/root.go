@@ -61,6 +61,7 @@ func clusterCommands(a *App, opts *globals) []*cobra.Command {
 		newTopologyCommand(a, opts),
 		newHistoryCommand(a, opts),
 		newShowConfigCommand(a, opts),
+		newEditConfigCommand(a, opts),
 		newPauseCommand(a, opts),
 		newResumeCommand(a, opts),
 		newReloadCommand(a, opts),

@@ -103,21 +103,11 @@ func (s *Server) putFailoverKey(ctx context.Context, f dcs.Failover, revision *i
 	return s.agent.PutFailover(ctx, f, revision)
 }
 
-// newProblems says why next may not be stored, "" if it may. What was wrong
-// before does not count: a document spoilt by another tool must not keep an
-// operator from pausing the cluster or mending it step by step.
+// newProblems says why next may not be stored, "" if it may.
 func newProblems(old, next []byte) string {
-	known := map[string]bool{}
-	if len(old) > 0 {
-		for _, p := range config.ValidateDynamic(old) {
-			known[p.String()] = true
-		}
-	}
 	var bad []string
-	for _, p := range config.ValidateDynamic(next) {
-		if p.Severity == config.Error && !known[p.String()] {
-			bad = append(bad, p.String())
-		}
+	for _, p := range config.NewErrors(old, next) {
+		bad = append(bad, p.String())
 	}
 	return oneLine(strings.Join(bad, "; "))
 }

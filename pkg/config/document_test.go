@@ -1,0 +1,49 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestYAMLToJSON(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                     "null",
+		"b: on\na: [1, 0x10, 010, 1.50, ~, x]": `{"b":true,"a":[1,16,8,1.5,null,"x"]}`,
+		"a: &x {k: 'on'}\nb: *x":               `{"a":{"k":"on"},"b":{"k":"on"}}`,
+		"32MB":                                 `"32MB"`,
+		"a: 2026-01-01":                        `{"a":"2026-01-01"}`,
+	} {
+		got, err := YAMLToJSON([]byte(text), "x")
+		if err != nil || string(got) != want {
+			t.Errorf("%q: got %s, want %s (%v)", text, got, want, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"a: 1\nb: {":      "here.yml:2: ",
+		"a: 1\n---\nb: 2": "here.yml:2: a second document starts here; ",
+		"a:\n\tb: 1":      "indent with spaces",
+	} {
+		got, err := YAMLToJSON([]byte(text), "here.yml")
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: got %s, %v", text, got, err)
+		}
+	}
+}
+
+func TestNewErrors(t *testing.T) {
+	for _, tc := range []struct {
+		name, old, next string
+		want            int
+	}{
+		{"good", `{}`, `{"ttl":40}`, 0},
+		{"bad", `{}`, `{"ttl":"x"}`, 1},
+		{"bad before", `{"ttl":"x"}`, `{"ttl":"x","pause":true}`, 0},
+		{"another bad", `{"ttl":"x"}`, `{"ttl":"x","loop_wait":[]}`, 1},
+		{"new and bad", ``, `{"ttl":"x"}`, 1},
+		{"no object", `{}`, `[]`, 1},
+	} {
+		if got := NewErrors([]byte(tc.old), []byte(tc.next)); len(got) != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
+}
