@@ -245,7 +245,7 @@ func (n *node) query(ctx context.Context, f *ha.Postgres) {
 		n.background(n.askPending)
 	}
 	f.Process, f.Known = ha.ProcessRunning, true
-	f.Row = row(&st)
+	f.Row, f.SyncOwned = row(&st), n.srv.SyncNamesOwned()
 	f.ServerVersion, f.PostmasterStartTime = st.ServerVersion, st.StartTime
 	f.Slots = slots(st.Slots)
 	n.afterPromotion(f)
@@ -256,6 +256,7 @@ func row(st *postgres.Status) ha.Row {
 		InRecovery: st.InRecovery, Timeline: st.Timeline, Position: st.FlushLSN,
 		Receive: max(st.ReceiveLSN, st.WrittenLSN), Replay: st.ReplayLSN,
 		LatestEnd: st.Receiver.LatestEndLSN, ReplayPaused: st.ReplayPaused, ReplayedTimestamp: st.ReplayedAt,
+		SyncCommit: st.SyncCommit, SyncNames: st.SyncNames,
 	}
 	if st.InRecovery {
 		r.Position = max(r.Receive, r.Replay)
@@ -270,6 +271,7 @@ func row(st *postgres.Status) ha.Row {
 		r.Replication = append(r.Replication, ha.Replication{
 			User: p.User, ApplicationName: p.Application, ClientAddr: p.ClientAddr,
 			State: p.State, SyncState: p.SyncState, SyncPriority: p.SyncPriority,
+			WriteLSN: p.WriteLSN, FlushLSN: p.FlushLSN, ReplayLSN: p.ReplayLSN,
 		})
 	}
 	return r
@@ -425,6 +427,11 @@ func (n *node) upstreamOf(up ha.Upstream) *postgres.Upstream {
 		out.SlotName = dcs.SlotName(n.name)
 	}
 	return out
+}
+
+// SetSyncNames implements loop.Node.
+func (n *node) SetSyncNames(ctx context.Context, names *string) error {
+	return n.srv.SetSyncStandbyNames(ctx, names)
 }
 
 // SyncSlots implements loop.Node.

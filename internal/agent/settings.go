@@ -23,6 +23,9 @@ func settings(e *config.Effective) ha.Settings {
 		LeashOff: e.PGHA.Leash == "off", Document: d.Raw, CloneWithoutLeader: cloneWithoutLeader(p),
 		WatchdogRequired: e.Local.Watchdog.Mode == watchdogRequired,
 	}
+	s.Sync = ha.SyncSettings{
+		Mode: d.SynchronousMode, Strict: d.SynchronousModeStrict, Count: d.SynchronousNodeCount, MaxLag: d.MaximumLagOnSyncNode,
+	}
 	for _, t := range tags {
 		s.Tags = append(s.Tags, dcs.Tag{Name: t.Name, Value: t.Value})
 	}

@@ -135,6 +135,9 @@ func (s *server) Follow(_ context.Context, up ha.Upstream) error {
 	return nil
 }
 
+// SetSyncNames implements loop.Node.
+func (s *server) SetSyncNames(context.Context, *string) error { return nil }
+
 // SyncSlots implements loop.Node.
 func (s *server) SyncSlots(context.Context, []ha.Slot) error { return nil }
 

@@ -76,7 +76,11 @@ type Postgres struct {
 	PgCtlTimeout time.Duration
 	UsePgRewind  bool
 	UseSlots     bool
-	KrbSrvName   string
+	// SynchronousMode and SynchronousStrict are the cluster's: while the mode is
+	// on, synchronous_standby_names belongs to the agent.
+	SynchronousMode   SyncMode
+	SynchronousStrict bool
+	KrbSrvName        string
 
 	RemoveDataDirOnRewindFailure    bool
 	RemoveDataDirOnDivergedTimeline bool

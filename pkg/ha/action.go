@@ -73,6 +73,11 @@ type (
 		Members  map[string]string
 		Revision int64
 	}
+	// WriteSync writes /sync, guarded by the epoch and its revision.
+	WriteSync struct{ Sync dcs.Sync }
+	// SetSyncNames puts synchronous_standby_names into force; nil gives the
+	// parameter back to the configuration.
+	SetSyncNames struct{ Names *string }
 	// CleanFailover empties /failover, if it is still at Revision.
 	CleanFailover struct{ Revision int64 }
 	// WriteRestore says what became of a restore order, guarded by its revision.
@@ -161,6 +166,8 @@ func (DropInitialize) action()  {}
 func (WriteConfig) action()     {}
 func (WriteHistory) action()    {}
 func (WriteFailsafe) action()   {}
+func (WriteSync) action()       {}
+func (SetSyncNames) action()    {}
 func (CleanFailover) action()   {}
 func (MoveAside) action()       {}
 func (Exit) action()            {}

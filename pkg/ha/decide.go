@@ -92,6 +92,9 @@ func (o *Observation) note() {
 		m.Lease = Lease{} // its time for an orderly stop has begun: not a leader any more
 	}
 	o.noteReinit()
+	if o.DCS.Cluster != nil {
+		o.noteSync()
+	}
 	if o.PG.Process == ProcessRunning {
 		m.Recovered, m.FailedTries, m.CrashedPrimary = false, 0, 0
 		m.Demoting = m.Demoting && o.Op.Running

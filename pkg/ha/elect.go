@@ -125,7 +125,7 @@ func (o *Observation) unfit() string {
 	case o.Settings.NoFailover: // 2.1.6, before 2.1.7
 		return "nofailover is set"
 	}
-	return ""
+	return o.syncUnfit()
 }
 
 // wanted tells whether a pending request names this node as the new leader.
@@ -157,7 +157,7 @@ func clusterTimeline(c *dcs.Cluster) wal.Timeline {
 func (o *Observation) racers() []dcs.Member {
 	var out []dcs.Member
 	add := func(mem *dcs.Member) {
-		if mem.Name == o.Me.Name || mem.APIURL == "" || mem.NoFailover() {
+		if mem.Name == o.Me.Name || mem.APIURL == "" || mem.NoFailover() || !o.mayElect(mem.Name) {
 			return
 		}
 		out = append(out, *mem)
@@ -254,6 +254,8 @@ func (o *Observation) compare(lag bool, skip string) string {
 	if lag && c.Status != nil && c.Status.Optime.Sub(mine) > o.maxLag() {
 		return fmt.Sprintf("my WAL position %s is more than %d bytes behind the last leader's %s", mine, o.maxLag(), c.Status.Optime)
 	}
+	s, sync := o.voters()
+	var votes poll
 	for _, mem := range o.racers() {
 		p, ok := o.Peers.Answers[mem.Name]
 		if !ok || p.Limitation() != "" || mem.Name == skip && p.InRecovery {
@@ -264,13 +266,19 @@ func (o *Observation) compare(lag bool, skip string) string {
 			return mem.Name + " still runs as a primary"
 		case o.leftBehind(p): // it cannot win, however much of the old timeline it has
 			continue
+		case p.Position > mine && sync && mem.Name == s.Leader: // what it has more was acknowledged to nobody
+			votes.ahead = true
+			continue
 		case p.Position > mine:
 			return fmt.Sprintf("%s is ahead of my WAL position: %s > %s", mem.Name, p.Position, mine)
-		case p.Position == mine && p.Priority > o.Settings.FailoverPriority && mem.Name != o.Memory.LastLeader:
+		case p.Position == mine && p.Priority > o.Settings.FailoverPriority && mem.Name != o.formerLeader():
 			return fmt.Sprintf("%s has equal WAL and a higher failover_priority", mem.Name)
 		}
+		if p.Position > 0 {
+			votes.votes++
+		}
 	}
-	return ""
+	return o.carried(votes)
 }
 
 // maxLag is maximum_lag_on_failover as an unsigned bound; below zero it is zero.

@@ -145,12 +145,18 @@ func promote(o *Observation) Decision {
 	if o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster) { // S2
 		return o.then(o.releaseKey(true), LeaderBehind)
 	}
+	if d, ok := beforePromotion(o); ok {
+		return d
+	}
 	m.Rewind, m.RewindFor = RewindIdle, m.Lease.Epoch
 	return o.begin(Promote{}, LeaderPromotes)
 }
 
-// stayPrimary: 1.13 step 3 for asynchronous clusters.
+// stayPrimary: 1.13 step 3.
 func stayPrimary(o *Observation) Decision {
+	if d, ok := keepSync(o); ok {
+		return d
+	}
 	if d, stale := o.writeFailsafe(); stale {
 		return d
 	}
@@ -159,6 +165,9 @@ func stayPrimary(o *Observation) Decision {
 	}
 	if want, stale := o.slotPlan(); stale {
 		return o.then(SyncSlots{Want: want}, LeaderSlots)
+	}
+	if o.syncSettles() {
+		return o.wait(syncLook, SyncCatchesUp)
 	}
 	return o.rest(LeaderNoAction)
 }

@@ -65,6 +65,8 @@ type Memory struct {
 	// Retain are the slot names the leader publishes to be kept.
 	Retain []Retained
 
+	Sync SyncMemory
+
 	Restore RestoreMemory
 	Reinit  ReinitMemory
 

@@ -82,6 +82,7 @@ type Settings struct {
 	WipeOnDivergence            bool // remove_data_directory_on_diverged_timelines
 	UseSlots                    bool
 	Failsafe                    bool // failsafe_mode
+	Sync                        SyncSettings
 	MemberSlotsTTL              time.Duration
 	// KeepUnknownSlots: /config names slots of its own kind (slots,
 	// ignore_slots); until they are understood, nothing is dropped.
@@ -165,6 +166,8 @@ type Postgres struct {
 	ServerVersion       int
 	PostmasterStartTime string // as SQL prints it, with zone
 	PendingRestart      map[string]PendingRestart
+	// SyncOwned: synchronous_standby_names is this agent's, not the configuration's.
+	SyncOwned bool
 	// CheckpointPending: promoted, but no checkpoint on the new timeline yet.
 	CheckpointPending bool
 	// Slots are this node's slots and positions, nil when unknown.
@@ -204,6 +207,9 @@ type Row struct {
 	ReplayedTimestamp string // "" unknown
 	ReplicationState  string // "streaming", "in archive recovery" or ""
 	Replication       []Replication
+	// SyncCommit and SyncNames are synchronous_commit and
+	// synchronous_standby_names in force.
+	SyncCommit, SyncNames string
 }
 
 // Replication is one row of pg_stat_replication as published.
@@ -214,6 +220,9 @@ type Replication struct {
 	State           *string `json:"state"`
 	SyncState       *string `json:"sync_state"`
 	SyncPriority    int     `json:"sync_priority"`
+
+	// Positions, for synchronous replication; not published.
+	WriteLSN, FlushLSN, ReplayLSN wal.LSN `json:"-"`
 }
 
 // OpKind names a long action.

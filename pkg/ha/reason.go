@@ -20,6 +20,10 @@ const (
 	LeaderWritesHistory
 	LeaderSlots
 	LeaderWritesFailsafe
+	SyncPublishes
+	SyncSetsNames
+	SyncGivesBack
+	SyncCatchesUp
 	LeaderTooLate
 	LeaderUnarmed
 	LeaderUnwatched
@@ -122,6 +126,10 @@ var reasonTexts = [reasons]string{
 	LeaderWritesHistory:     "updating the timeline history",
 	LeaderSlots:             "updating replication slots",
 	LeaderWritesFailsafe:    "updating /failsafe: the members that must agree while etcd is away",
+	SyncPublishes:           "publishing the synchronous standbys: %d",
+	SyncSetsNames:           "setting synchronous_standby_names to %d",
+	SyncGivesBack:           "synchronous mode is off: synchronous_standby_names is the configuration's again",
+	SyncCatchesUp:           "waiting for standbys to catch up for synchronous replication",
 	LeaderTooLate:           "too little is left of the lease to promote; waiting for the next renewal",
 	LeaderUnarmed:           "giving the leadership away, because the leash did not take its deadline: %d",
 	LeaderUnwatched:         "giving the leadership away, because the watchdog is required and not in force: %d",

@@ -66,16 +66,16 @@ type failoverQuery struct {
 	behind    wal.LSN // they must have this position; 0: the lag limit applies
 }
 
-// failoverPossible is ha-behaviour 2.5 for asynchronous clusters: could some
-// other member take over? It returns the members that must be asked first.
+// failoverPossible is ha-behaviour 2.5: could some other member take over? It returns the members that must be asked first.
 func (o *Observation) failoverPossible(q failoverQuery) (can bool, ask []dcs.Member) {
 	if o.DCS.Cluster == nil || o.order() != nil { // nobody races while an order is open
 		return false, nil
 	}
+	good := 0
 	fresh := o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= answersFresh
 	for i := range o.DCS.Cluster.Members {
 		mem := &o.DCS.Cluster.Members[i]
-		if mem.Name == o.Me.Name || mem.NoFailover() || mem.APIURL == "" || mem.Name == q.except || q.candidate != "" && mem.Name != q.candidate {
+		if mem.Name == o.Me.Name || mem.NoFailover() || mem.APIURL == "" || mem.Name == q.except || q.candidate != "" && mem.Name != q.candidate || !o.mayTakeOver(mem.Name) {
 			continue
 		}
 		p, known := o.Peers.Answers[mem.Name]
@@ -83,9 +83,11 @@ func (o *Observation) failoverPossible(q failoverQuery) (can bool, ask []dcs.Mem
 			ask = append(ask, *mem)
 			continue
 		}
-		can = can || o.goodCandidate(p, q)
+		if o.goodCandidate(p, q) {
+			good++
+		}
 	}
-	return can, ask
+	return o.enough(good, q.candidate != ""), ask
 }
 
 func (o *Observation) goodCandidate(p Peer, q failoverQuery) bool {

@@ -61,11 +61,7 @@ func (s *Server) wanted(major int) (all, cmdline settings) {
 	for name, value := range own {
 		all[name], cmdline[name] = value, value
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.syncNames != nil {
-		all["synchronous_standby_names"] = *s.syncNames
-	}
+	s.ownSyncNames(c, all)
 	return all, cmdline
 }
 

@@ -106,6 +106,22 @@ func TestConfFiles(t *testing.T) {
 	if st, err := n.Status(ctx); err != nil || st.SyncNames != names {
 		t.Errorf("synchronous_standby_names: %q, %v", st.SyncNames, err)
 	}
+	// An agent that starts anew goes on with what is in force, and takes it for
+	// its own only once it has decided.
+	n.Server.mu.Lock()
+	n.syncNames = nil
+	n.Server.mu.Unlock()
+	sync := n.config()
+	sync.SynchronousMode = config.SyncOn
+	n.SetConfig(sync)
+	if _, err := n.Reload(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := n.Status(ctx); err != nil || st.SyncNames != names || n.SyncNamesOwned() {
+		t.Errorf("synchronous_standby_names of before: %q, %v, owned %v", st.SyncNames, err, n.SyncNamesOwned())
+	}
+	sync.SynchronousMode = config.SyncOff
+	n.SetConfig(sync)
 	must(t, n.SetSyncStandbyNames(ctx, nil))
 	if st, err := n.Status(ctx); err != nil || st.SyncNames != "" {
 		t.Errorf("synchronous_standby_names given back: %q, %v", st.SyncNames, err)

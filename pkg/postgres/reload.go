@@ -256,39 +256,3 @@ func (s *Server) recoveryDiffers(ctx context.Context, want settings) (differ map
 	})
 	return differ, err == nil
 }
-
-// SetSyncStandbyNames takes over synchronous_standby_names: it writes the
-// value, reloads and waits until the server uses it. nil gives the parameter
-// back to the configuration.
-func (s *Server) SetSyncStandbyNames(ctx context.Context, value *string) error {
-	s.mu.Lock()
-	s.syncNames = value
-	s.mu.Unlock()
-	if s.isPrivate() {
-		return nil // it is in force with the next start
-	}
-	role, up, follow := s.followState()
-	_, changed, err := s.writeConf(ctx, role, up, follow)
-	if err != nil {
-		return err
-	}
-	if _, ok := s.Running(); !ok || value == nil && !changed {
-		return nil
-	}
-	if err := s.hup(ctx); err != nil || value == nil {
-		return err
-	}
-	b := backoff{next: 2 * time.Millisecond, max: 20 * time.Millisecond}
-	for {
-		var now string
-		err := s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
-			return c.QueryRow(ctx, "SELECT current_setting('synchronous_standby_names')").Scan(&now)
-		})
-		if err == nil && now == *value {
-			return nil
-		}
-		if werr := b.wait(ctx, s.proc.Exited()); werr != nil {
-			return fmt.Errorf("set synchronous_standby_names: the server did not take the value: %w", errors.Join(werr, err))
-		}
-	}
-}

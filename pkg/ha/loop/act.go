@@ -55,6 +55,10 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyHistory, Value: (&dcs.History{Lines: a.Lines}).Encode(), Epoch: o.Memory.Lease.Epoch})
 	case ha.WriteFailsafe:
 		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyFailsafe, Value: (&dcs.Failsafe{Members: a.Members}).Encode(), Epoch: o.Memory.Lease.Epoch, Revision: &a.Revision})
+	case ha.WriteSync:
+		err = l.put(ctx, o, dcs.Write{Key: dcs.KeySync, Value: a.Sync.Encode(), Epoch: o.Memory.Lease.Epoch, Revision: &a.Sync.ModRevision})
+	case ha.SetSyncNames:
+		err = l.short(ctx, func(ctx context.Context) error { return l.Node.SetSyncNames(ctx, a.Names) })
 	case ha.CleanFailover:
 		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyFailover, Value: []byte("{}"), Epoch: o.Memory.Lease.Epoch, Revision: &a.Revision})
 	case ha.WriteRestore:

@@ -24,6 +24,9 @@ type Node interface {
 	Follow(ctx context.Context, up ha.Upstream) error
 	// SyncSlots makes the physical slots those wanted.
 	SyncSlots(ctx context.Context, want []ha.Slot) error
+	// SetSyncNames puts synchronous_standby_names into force and returns once
+	// the server uses it; nil gives the parameter back to the configuration.
+	SetSyncNames(ctx context.Context, names *string) error
 	// MoveAside renames the data directory this run made to <dir>.failed.
 	MoveAside(ctx context.Context) error
 }
