@@ -51,19 +51,21 @@ backup:
 
 # One cluster through many faults, as root; the tables go into docs/safety.md.
 # ROWS=4,27 runs these rows only, PEER=patroni ours and Patroni with equal timings,
-# MODES=async,sync other kinds of replication; CHAOS_RESUME=1 goes on where an
+# MODES=async,sync other kinds of replication, TIMINGS=5/1/1 one set of timings
+# (ttl/loop_wait/retry_timeout), SLACK=3 allows a busy machine three times the
+# seconds until something happens (not for what must never be); CHAOS_RESUME=1 goes on where an
 # interrupted run was.
 chaos:
 	@scripts/deps.sh $(if $(filter patroni,$(PEER)),patroni,chaos)
 	@$(MAKE) --no-print-directory build
 	$(CHAOS) -chaos.docs=$(CURDIR)/docs $(if $(ROWS),-chaos.rows=$(ROWS)) $(if $(PEER),-chaos.peer=$(PEER)) \
-		$(if $(MODES),-chaos.modes=$(MODES)) $(if $(CHAOS_RESUME),-chaos.resume)
+		$(if $(MODES),-chaos.modes=$(MODES)) $(if $(TIMINGS),-chaos.timings=$(TIMINGS)) $(if $(SLACK),-chaos.slack=$(SLACK)) $(if $(CHAOS_RESUME),-chaos.resume)
 
 # A few short rows with a ttl of 5 s; nothing is written.
 chaos-quick:
 	@scripts/deps.sh chaos
 	@$(MAKE) --no-print-directory build
-	$(CHAOS) -chaos.quick $(if $(ROWS),-chaos.rows=$(ROWS))
+	$(CHAOS) -chaos.quick -chaos.slack=4 $(if $(ROWS),-chaos.rows=$(ROWS))
 
 # The units on a real systemd, in a container; as root, makes itself a Debian once.
 systemd: build

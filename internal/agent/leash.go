@@ -122,14 +122,15 @@ func (k *keeper) adopt(c *leash.Client) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.client = c
-	k.group.Add(1)
-	go func() {
-		defer k.group.Done()
+	ended := make(chan struct{})
+	k.group.Go(func() {
 		for e := range c.Events() {
 			k.event(c, e)
 		}
+		close(ended)
 		k.lost(c)
-	}()
+	})
+	k.group.Go(func() { k.watchBeat(c, ended) })
 }
 
 func (k *keeper) event(c *leash.Client, e leash.Event) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // restTimeout bounds one request of the rig. A host that lost its network does
@@ -155,7 +157,8 @@ func Except(n *Node) func(*Node) bool { return func(o *Node) bool { return o != 
 func Only(n *Node) func(*Node) bool { return func(o *Node) bool { return o == n } }
 
 // WaitStreaming waits until the nodes given (default: all) are the members of a
-// cluster with one running leader whose other members stream on its timeline.
+// cluster with one running leader whose other members stream on its timeline, as each
+// of them sees it: one that was stopped for a while remembers better times.
 func (l *Lab) WaitStreaming(ctx context.Context, nodes ...*Node) (Cluster, error) {
 	if len(nodes) == 0 {
 		nodes = l.Nodes
@@ -164,12 +167,14 @@ func (l *Lab) WaitStreaming(ctx context.Context, nodes ...*Node) (Cluster, error
 	err := Poll(ctx, func() bool {
 		for _, n := range nodes {
 			var c Cluster
-			if code, err := l.get(ctx, n.REST, "/cluster", &c); err == nil && code == http.StatusOK {
-				last = c
-				break
+			if code, err := l.get(ctx, n.REST, "/cluster", &c); err != nil || code != http.StatusOK {
+				return false
+			}
+			if last = c; !streaming(c, nodes) {
+				return false
 			}
 		}
-		return streaming(last, nodes)
+		return l.opts.Patroni == "" || l.replicating(ctx, len(nodes)-1)
 	})
 	if err != nil {
 		return last, fmt.Errorf("wait until all stream, last seen %s: %w", last, err)
@@ -189,12 +194,26 @@ func streaming(c Cluster, nodes []*Node) bool {
 	}
 	for _, m := range c.Members {
 		for _, n := range nodes {
-			if m.Name == n.Name && m.Role != "leader" && m.State == "streaming" && m.Timeline == timeline {
+			// Patroni before 4 calls a streaming replica running.
+			if m.Name == n.Name && m.Role != "leader" && (m.State == "streaming" || m.State == "running") && m.Timeline == timeline {
 				replicas++
 			}
 		}
 	}
 	return leaders == 1 && replicas == len(nodes)-1
+}
+
+// replicating asks the primary itself whether so many replicas stream from it.
+func (l *Lab) replicating(ctx context.Context, replicas int) bool {
+	leaders := l.Leaders(ctx)
+	if len(leaders) != 1 {
+		return false
+	}
+	var n int
+	err := l.query(ctx, leaders[0], func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'").Scan(&n)
+	})
+	return err == nil && n >= replicas
 }
 
 // Switchover asks the leader to hand over to candidate (nil: to anybody) and

@@ -39,8 +39,9 @@ const eventBuffer = 64
 
 // Client is the agent's side of one connection. It is safe for concurrent use.
 type Client struct {
-	conn *net.UnixConn
-	rec  *record
+	conn    *net.UnixConn
+	process *os.File // pidfd of the leash
+	rec     *record
 
 	extending sync.RWMutex // guards rec against Close, and its one writer
 
@@ -58,12 +59,12 @@ type Client struct {
 // Attach connects to the leash of runDir. The server is not touched. The error
 // is ErrNoLeash if nobody listens there.
 func Attach(ctx context.Context, runDir string) (*Client, error) {
-	conn, err := dial(ctx, filepath.Join(runDir, socketName))
+	conn, process, err := dial(ctx, filepath.Join(runDir, socketName))
 	if err != nil {
 		return nil, err
 	}
 	c := &Client{
-		conn: conn, waiting: map[uint64]chan reply{},
+		conn: conn, process: process, waiting: map[uint64]chan reply{},
 		events: make(chan Event, eventBuffer), done: make(chan struct{}),
 	}
 	go c.read()
@@ -74,41 +75,48 @@ func Attach(ctx context.Context, runDir string) (*Client, error) {
 	return c, nil
 }
 
-func dial(ctx context.Context, path string) (*net.UnixConn, error) {
+// dial gives the connection and a handle on the process behind it. That it is that
+// process, and not a later one of the same number, the answer to hello proves.
+func dial(ctx context.Context, path string) (*net.UnixConn, *os.File, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-		return nil, ErrNoLeash
+		return nil, nil, ErrNoLeash
 	}
 	if err != nil {
-		return nil, fmt.Errorf("connect to leash: %w", err)
+		return nil, nil, fmt.Errorf("connect to leash: %w", err)
 	}
 	u := conn.(*net.UnixConn)
-	if err := checkPeer(u); err != nil {
+	process, err := checkPeer(u)
+	if err != nil {
 		_ = u.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	return u, nil
+	return u, process, nil
 }
 
-func checkPeer(conn *net.UnixConn) error {
+func checkPeer(conn *net.UnixConn) (*os.File, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("check leash: %w", err)
+		return nil, fmt.Errorf("check leash: %w", err)
 	}
 	var cred *unix.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return fmt.Errorf("check leash: %w", err)
+		return nil, fmt.Errorf("check leash: %w", err)
 	}
 	if credErr != nil {
-		return fmt.Errorf("check leash: %w", credErr)
+		return nil, fmt.Errorf("check leash: %w", credErr)
 	}
 	if int(cred.Uid) != os.Geteuid() && cred.Uid != 0 {
-		return fmt.Errorf("check leash: it belongs to uid %d, this process is uid %d", cred.Uid, os.Geteuid())
+		return nil, fmt.Errorf("check leash: it belongs to uid %d, this process is uid %d", cred.Uid, os.Geteuid())
 	}
-	return nil
+	fd, err := unix.PidfdOpen(int(cred.Pid), 0)
+	if err != nil {
+		return nil, fmt.Errorf("open process of leash: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "leash"), nil
 }
 
 func (c *Client) hello(ctx context.Context, runDir string) error {
@@ -203,6 +211,23 @@ func (c *Client) Beat() int64 {
 		return 0
 	}
 	return c.rec.lastBeat()
+}
+
+// Kill ends a leash that does not beat any more, however stuck it is. The kernel then
+// tells the server to stop, as its parent is gone.
+func (c *Client) Kill() error {
+	raw, err := c.process.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("kill leash: %w", err)
+	}
+	var killErr error
+	if err := raw.Control(func(fd uintptr) { killErr = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) }); err != nil {
+		killErr = err
+	}
+	if killErr != nil {
+		return fmt.Errorf("kill leash: %w", killErr)
+	}
+	return nil
 }
 
 // Disarm ends the hold after demotion. The leash checks for itself that the
@@ -300,6 +325,7 @@ func (c *Client) Close() error {
 	c.mu.Unlock()
 	err := c.conn.Close()
 	<-c.done
+	_ = c.process.Close()
 	c.extending.Lock()
 	defer c.extending.Unlock()
 	if c.rec != nil {

@@ -18,6 +18,9 @@ const (
 	proberPeriod = 20 * time.Millisecond
 	rolePeriod   = 20 * time.Millisecond
 
+	// warmUp is how long the load runs before the fault.
+	warmUp = 2 * time.Second
+
 	bootLimit = 2 * time.Minute
 	rowLimit  = 5 * time.Minute
 	// settleLimit is what a healed cluster has until all its members stream;
@@ -127,7 +130,7 @@ func (x *run) live(r row) {
 		x.must(err)
 	}
 	x.roles = x.WatchRoles(x.ctx, rolePeriod)
-	x.acked(lab.Boottime())
+	x.acked(lab.Boottime() + warmUp)
 	x.began = lab.Boottime()
 	r.run(x)
 	x.heal()
@@ -180,8 +183,8 @@ func (x *run) settled(limit time.Duration) error {
 // check lets the cluster settle, ends the load and looks at what it saw.
 func (x *run) check(r row) {
 	healed := lab.Boottime()
-	if err := x.settled(settleLimit); err != nil {
-		x.wrong("not settled after %s: %v", settleLimit, err)
+	if err := x.settled(slack(settleLimit)); err != nil {
+		x.wrong("not settled after %s: %v", slack(settleLimit), err)
 		x.must(x.settled(patience))
 	}
 	if took := lab.Boottime() - healed; took > time.Second {
@@ -338,9 +341,9 @@ func (x *run) failsOver(limit time.Duration) *lab.Node {
 }
 
 // failover is the limit of F, release that of Q.
-func (c *campaign) failover() time.Duration { return c.ttl + 3*time.Second }
+func (c *campaign) failover() time.Duration { return c.ttl + slack(3*time.Second) }
 
-const release = 3 * time.Second
+func release() time.Duration { return slack(3 * time.Second) }
 
 // deadInTime checks when the old primary acknowledged for the last time: before its
 // lease could be anybody else's.

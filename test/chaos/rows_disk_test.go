@@ -24,7 +24,7 @@ func diskFull(x *run) {
 	x.whenHealed(func() error { return x.DrainDisk(x.leader) })
 	// WAL segments that exist are used up first.
 	x.must(x.switchWAL(x.leader))
-	x.failsOver(diskLimit)
+	x.failsOver(slack(diskLimit))
 }
 
 func diskHangs(x *run) {
@@ -48,7 +48,7 @@ func diskBreaks(x *run) {
 		}
 		return x.PowerOn(x.leader)
 	})
-	x.failsOver(diskLimit)
+	x.failsOver(slack(diskLimit))
 }
 
 // switchWAL makes a primary begin new WAL segments until it cannot.

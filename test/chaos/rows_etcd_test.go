@@ -83,7 +83,7 @@ func etcdDownFailsafe(x *run) {
 	})
 	x.stopMajority()
 	x.lasts(outage)
-	x.gapWithin(time.Second)
+	x.gapWithin(slack(time.Second))
 	if x.currentLeader() != x.leader {
 		x.wrong("another node leads although every member answered the primary")
 	}

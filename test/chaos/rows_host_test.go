@@ -51,7 +51,7 @@ func stopPostmaster(x *run) {
 		return nil
 	})
 	x.must(x.Signal(x.leader, lab.Postmaster, syscall.SIGSTOP))
-	x.failsOver(10 * time.Second)
+	x.failsOver(slack(10 * time.Second))
 }
 
 // stopBackend stops a backend that then answers no signal but SIGKILL, and has the
@@ -79,15 +79,14 @@ func stopBackend(x *run) {
 func starve(x *run) {
 	agent, err := x.Pid(x.leader, lab.Agent)
 	x.must(err)
-	before, none := unix.Rlimit{}, unix.Rlimit{}
+	var before unix.Rlimit
 	x.must(unix.Prlimit(agent, unix.RLIMIT_NOFILE, nil, &before))
-	none = before
-	none.Cur = 8 // fewer than it has: what is open stays
-	x.must(unix.Prlimit(agent, unix.RLIMIT_NOFILE, &none, nil))
-	x.whenHealed(func() error {
-		_ = unix.Prlimit(agent, unix.RLIMIT_NOFILE, &before, nil) // it may be gone
-		return nil
-	})
+	limit := func(files uint64) error { // as its own account: this needs no capability
+		_, err := x.AsServer(x.ctx, x.leader, "prlimit", "--pid", strconv.Itoa(agent), fmt.Sprintf("--nofile=%d:%d", files, before.Max))
+		return err
+	}
+	x.must(limit(8)) // fewer than it has: what is open stays
+	x.whenHealed(func() error { return limit(before.Cur) })
 	dir := "/sys/fs/cgroup/pids/pgha-chaos-" + strconv.Itoa(agent)
 	x.must(os.Mkdir(dir, 0o755))
 	set := func(file, value string) error { return os.WriteFile(filepath.Join(dir, file), []byte(value), 0o644) }

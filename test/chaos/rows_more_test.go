@@ -51,7 +51,7 @@ func failoverTail(x *run) {
 		x.acked(lab.Boottime())
 		gap, _ := lab.LongestGap(x.load.History(), began, lab.Boottime())
 		gaps = append(gaps, gap)
-		if gap > time.Second {
+		if gap > slack(time.Second) {
 			x.wrong("failover from %s to %s took %s", leader.Name, next.Name, gap.Round(time.Millisecond))
 		}
 		x.must(x.settled(patience))
@@ -85,7 +85,7 @@ func lastSecond(x *run) {
 		x.must(x.Signal(x.leader, lab.Agent, syscall.SIGCONT))
 		x.lasts(lab.Boottime() - x.began + x.c.ttl)
 	}
-	x.gapWithin(time.Second)
+	x.gapWithin(slack(time.Second))
 }
 
 func ttlInFailsafe(x *run) {
@@ -114,7 +114,7 @@ func ttlInFailsafe(x *run) {
 	x.must(x.StartEtcd(x.ctx))
 	x.eventually("the new ttl", func() bool { return x.Patch(x.ctx, map[string]any{"ttl": 2 * before["ttl"].(int)}) == nil })
 	x.lasts(lab.Boottime() - x.began + 2*x.c.ttl)
-	x.gapWithin(time.Second)
+	x.gapWithin(slack(time.Second))
 }
 
 func garbage(x *run) {
@@ -143,7 +143,7 @@ func garbage(x *run) {
 	}
 	x.lasts(x.c.ttl + 5*time.Second)
 	x.figure("keys", float64(spoilt), "")
-	x.gapWithin(time.Second)
+	x.gapWithin(slack(time.Second))
 }
 
 // rubbish is JSON that begins well.

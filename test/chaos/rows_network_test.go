@@ -41,7 +41,7 @@ func cutOffPeers(x *run) {
 	x.must(x.Isolate(x.leader, lab.FromPeers))
 	x.whenHealed(func() error { return x.Heal(x.leader, lab.FromPeers) })
 	x.lasts(20 * time.Second)
-	x.gapWithin(time.Second)
+	x.gapWithin(slack(time.Second))
 }
 
 // crashLoop kills a primary that cannot be started again.
@@ -64,7 +64,7 @@ func replicaCutOff(x *run) {
 	x.must(x.Isolate(node, lab.FromEtcd))
 	x.whenHealed(func() error { return x.Heal(node, lab.FromEtcd) })
 	x.lasts(x.c.ttl + 6*time.Second)
-	x.gapWithin(time.Second)
+	x.gapWithin(slack(time.Second))
 }
 
 func oneWay(d lab.Direction) func(*run) {

@@ -48,7 +48,7 @@ func switchovers(x *run) {
 		}
 		x.acked(lab.Boottime())
 		gap, _ := lab.LongestGap(x.load.History(), began, lab.Boottime())
-		if gaps = append(gaps, gap); gap > switchoverLimit {
+		if gaps = append(gaps, gap); gap > slack(switchoverLimit) {
 			x.wrong("a switchover cost %s, more than %s", gap, switchoverLimit)
 		}
 		x.must(x.settled(patience))
@@ -178,7 +178,7 @@ func (x *run) goesOn(server int) {
 	if now, err := x.Pid(x.leader, lab.Postmaster); err != nil || now != server {
 		x.wrong("the server was restarted: postmaster %d, now %d (%v)", server, now, err)
 	}
-	x.gapWithin(time.Second)
+	x.gapWithin(slack(time.Second))
 }
 
 func deleteLeader(x *run) {
@@ -225,7 +225,7 @@ func changeTimings(x *run) {
 		x.lasts(lab.Boottime() - x.began + 4*time.Second)
 	}
 	x.lasts(lab.Boottime() - x.began + x.c.ttl)
-	x.gapWithin(time.Second)
+	x.gapWithin(slack(time.Second))
 }
 
 const upgradeRounds = 20
@@ -260,7 +260,7 @@ func upgrades(x *run) {
 			x.wrong("the server of %s was touched: postmaster %d, now %d (%v)", n.Name, pid, now, err)
 		}
 	}
-	x.gapWithin(time.Second)
+	x.gapWithin(slack(time.Second))
 }
 
 // flood asks the leader for everything from many connections, and leaves a hundred
@@ -287,5 +287,5 @@ func flood(x *run) {
 		})
 	}
 	wg.Wait()
-	x.gapWithin(time.Second)
+	x.gapWithin(slack(time.Second))
 }

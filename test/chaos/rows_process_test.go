@@ -28,7 +28,7 @@ func processRows() []row {
 func killPostmaster(x *run) {
 	x.must(x.Kill(x.leader, lab.Postmaster))
 	x.acked(x.began + 100*time.Millisecond) // a backend of the dead postmaster may write on
-	x.gapWithin(release)
+	x.gapWithin(release())
 }
 
 // gapWithin checks the time clients had to wait since the fault.
@@ -48,7 +48,7 @@ func (x *run) gapWithin(limit time.Duration) {
 func killBackend(x *run) {
 	x.must(x.SignalBackend(x.leader, syscall.SIGKILL))
 	x.acked(x.began + 100*time.Millisecond)
-	x.gapWithin(release)
+	x.gapWithin(release())
 }
 
 func killAgentSupervised(x *run) {
@@ -94,11 +94,11 @@ func killLeash(x *run) {
 	x.eventually("the end of the server", func() bool { return errors.Is(syscall.Kill(server, 0), syscall.ESRCH) })
 	dead := lab.Boottime() - x.began
 	x.millis("server dead after", dead)
-	if dead > 200*time.Millisecond {
+	if dead > slack(200*time.Millisecond) {
 		x.wrong("the server lived on for %s without its leash", dead)
 	}
 	x.acked(x.began + dead)
-	x.gapWithin(release)
+	x.gapWithin(release())
 }
 
 func killBoth(x *run) {
@@ -123,7 +123,7 @@ func stopAgent(x *run) {
 func stopLeash(x *run) {
 	x.must(x.Signal(x.leader, lab.Leash, syscall.SIGSTOP))
 	x.whenHealed(func() error { return x.Signal(x.leader, lab.Leash, syscall.SIGCONT) })
-	x.failsOver(5 * time.Second)
+	x.failsOver(slack(5 * time.Second))
 }
 
 // stopBoth is the gap that only a watchdog closes: nothing that could stop the old

@@ -21,8 +21,10 @@ var (
 	rowsFlag   = flag.String("chaos.rows", "", "run these rows only, for example 4,27,28")
 	peerFlag   = flag.String("chaos.peer", "pgha", "pgha, or patroni for both with equal timings")
 	modesFlag  = flag.String("chaos.modes", "async", "replication modes: async, sync, quorum")
+	slackFlag  = flag.Float64("chaos.slack", 1, "factor on the seconds a busy machine may take; what must never be is not affected")
 	quickFlag  = flag.Bool("chaos.quick", false, "run the few short rows only")
 	resumeFlag = flag.Bool("chaos.resume", false, "leave out rows that have a result already")
+	timeFlag   = flag.String("chaos.timings", "", "run with these timings only, for example 8/1/2 (ttl, loop_wait, retry_timeout)")
 	docsFlag   = flag.String("chaos.docs", "", "directory of safety.md and of the file with the results (default: nothing is written)")
 	listFlag   = flag.Bool("chaos.list", false, "list the rows")
 )
@@ -73,6 +75,10 @@ const (
 	patroni = "Patroni"
 )
 
+// slack stretches a limit of liveness: how long it may take until the good thing
+// happens. Leases and deadlines are not stretched.
+func slack(d time.Duration) time.Duration { return time.Duration(*slackFlag * float64(d)) }
+
 // campaign is one cluster and the rows it lives through.
 type campaign struct {
 	peer, mode string
@@ -110,10 +116,14 @@ func campaigns(t *testing.T) []*campaign {
 			}
 		case *peerFlag == ours:
 			out = append(out, &campaign{peer: ours, mode: mode, profile: chaosProfile, pick: func(row) bool { return true }},
-				&campaign{peer: ours, mode: mode, profile: fastProfile, pick: func(r row) bool { return r.fast }})
+				&campaign{peer: ours, mode: mode, profile: fastProfile, pick: func(r row) bool { return r.fast }},
+				&campaign{peer: ours, mode: mode, profile: equalProfile, pick: func(row) bool { return *timeFlag != "" }})
 		default:
 			t.Fatalf("peer %q is not known; it is pgha or patroni", *peerFlag)
 		}
+	}
+	if *timeFlag != "" {
+		out = slices.DeleteFunc(out, func(c *campaign) bool { return c.profile.name != *timeFlag })
 	}
 	return out
 }
@@ -231,10 +241,23 @@ func (c *campaign) row(t *testing.T, r row, res *Result) {
 		t.Error(strings.Join(res.Notes, "\n"))
 		if c.lab != nil {
 			var logs strings.Builder
-			c.lab.DumpLogs(&logs, 60)
-			t.Log("\n" + logs.String())
+			c.lab.DumpLogs(&logs, logLines)
+			t.Log("\n" + withoutRoutine(logs.String()))
 		}
 	}
+}
+
+// logLines are shown of every log when a row fails, less what every turn says.
+const logLines = 600
+
+func withoutRoutine(logs string) string {
+	var out []string
+	for line := range strings.Lines(logs) {
+		if !strings.Contains(line, "no action.") && !strings.Contains(line, "updating replication slots") && !strings.Contains(line, "the database system is starting up") {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "")
 }
 
 // cluster gives the running cluster, built if needed.
