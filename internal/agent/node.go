@@ -40,6 +40,7 @@ type node struct {
 
 	mu     sync.Mutex
 	facts  ha.Postgres
+	looked bool          // facts were gathered at least once
 	flight chan struct{} // closed when the gathering under way is done
 	// flightSerial is the serial of disk when that gathering began.
 	flightSerial int
@@ -114,12 +115,26 @@ func (n *node) Facts(ctx context.Context) ha.Postgres {
 		case <-ctx.Done():
 		}
 	}
-	f, _ := n.seen(0)
+	f, looked := n.remembered()
 	f.Known = false
-	if _, up := n.keeper.Running(); !up {
+	switch _, up := n.keeper.Running(); {
+	case !looked:
+		// Down and empty are the zero values, and claims: a leader whose agent was just
+		// restarted would tell others that nothing of it is left.
+		f.DataDir, f.Process = ha.DataDirPresent, ha.ProcessUnsure
+	case !up:
 		f.Process = ha.ProcessDown
+	case f.Process == ha.ProcessDown: // started since the last look
+		f.Process = ha.ProcessUnsure
 	}
 	return f
+}
+
+// remembered returns the facts gathered last, and whether there are any.
+func (n *node) remembered() (f ha.Postgres, looked bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.facts, n.looked
 }
 
 // seen returns the facts gathered last, and whether no operation has ended since
@@ -143,7 +158,7 @@ func (n *node) gather() (<-chan struct{}, int) {
 	n.background(func(ctx context.Context) {
 		f := n.look(ctx)
 		n.mu.Lock()
-		n.facts, n.flight = f, nil
+		n.facts, n.looked, n.flight = f, true, nil
 		n.mu.Unlock()
 		close(done)
 	})
