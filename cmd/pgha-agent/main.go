@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -15,35 +16,98 @@ import (
 
 func main() { os.Exit(run()) }
 
+const usage = `usage: pgha-agent [CONFIG.yml | DIRECTORY]
+       pgha-agent --validate-config [--ignore-listen-port] [--print] [CONFIG.yml | DIRECTORY]
+       pgha-agent --generate-sample-config [FILE]
+       pgha-agent --generate-config [--dsn DSN] [FILE]
+
+CONFIG.yml is a Patroni configuration file.
+
+`
+
 func run() int {
 	flags := flag.NewFlagSet("pgha-agent", flag.ContinueOnError)
 	validate := flags.Bool("validate-config", false, "check the configuration, print every finding with its line and cure, and exit")
+	sample := flags.Bool("generate-sample-config", false, "write a configuration with the defaults and exit")
+	generate := flags.Bool("generate-config", false, "write a configuration from what a running server says, and exit")
+	dsn := flags.String("dsn", "", "with --generate-config: connection string of that server, for a superuser (default: libpq's environment)")
 	show := flags.Bool("version", false, "print the version and exit")
+	var o agent.ValidateOptions
+	for _, name := range []string{"i", "ignore-listen-port"} {
+		flags.BoolVar(&o.IgnoreListenPort, name, false, "with --validate-config: the ports may be in use")
+	}
+	for _, name := range []string{"p", "print"} {
+		flags.BoolVar(&o.Print, name, false, "with --validate-config: print a good configuration, with the environment (and passwords) in it")
+	}
 	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), "usage: pgha-agent [--validate-config] [CONFIG.yml | DIRECTORY]\n\nCONFIG.yml is a Patroni configuration file.\n\n")
+		fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
 	}
-	switch err := flags.Parse(os.Args[1:]); {
-	case err == flag.ErrHelp: //nolint:errorlint // the flag package returns it as it is
+	names, err := parse(flags, os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err != nil:
 		return 2
 	}
-	if flags.NArg() > 1 {
-		flags.Usage()
+	if problem := misuse(len(names), *validate, *sample, *generate, *dsn != "", o); problem != "" {
+		fmt.Fprintln(os.Stderr, "error: "+problem)
 		return 2
 	}
+	name := ""
+	if len(names) > 0 {
+		name = names[0]
+	}
+	ctx := context.Background()
 	switch {
 	case *show:
 		fmt.Printf("pgha-agent %s (compatible with Patroni %s)\n", version.Version(), version.Patroni)
 		return 0
 	case *validate:
-		return agent.Validate(flags.Arg(0), os.Environ(), os.Stdout, os.Stderr)
+		return agent.Validate(name, os.Environ(), o, os.Stdout, os.Stderr)
+	case *sample:
+		return agent.GenerateSample(ctx, name, os.Environ(), os.Stdout, os.Stderr)
+	case *generate:
+		return agent.Generate(ctx, name, *dsn, os.Environ(), os.Stdout, os.Stderr)
 	}
-	return agent.Run(context.Background(), agent.Options{
-		ConfigPath: flags.Arg(0), Environ: os.Environ(), Stderr: os.Stderr,
+	return agent.Run(ctx, agent.Options{
+		ConfigPath: name, Environ: os.Environ(), Stderr: os.Stderr,
 		Reload: reloads(), Stop: stops(),
 	})
+}
+
+// parse reads the flags wherever they stand among the names.
+func parse(flags *flag.FlagSet, args []string) (names []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		if flags.NArg() == 0 {
+			return names, nil
+		}
+		names, args = append(names, flags.Arg(0)), flags.Args()[1:]
+	}
+}
+
+// misuse says what is wrong with the command line, "" if nothing is.
+func misuse(names int, validate, sample, generate, dsn bool, o agent.ValidateOptions) string {
+	modes := 0
+	for _, on := range []bool{validate, sample, generate} {
+		if on {
+			modes++
+		}
+	}
+	switch {
+	case names > 1:
+		return "more than one file is named; name one, or a directory that holds them"
+	case modes > 1:
+		return "--validate-config, --generate-config and --generate-sample-config exclude each other"
+	case dsn && !generate:
+		return "--dsn goes with --generate-config"
+	case (o.Print || o.IgnoreListenPort) && !validate:
+		return "--print and --ignore-listen-port go with --validate-config"
+	}
+	return ""
 }
 
 // stops is closed at the first SIGTERM or SIGINT. Later ones are ignored: the

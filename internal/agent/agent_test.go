@@ -227,21 +227,53 @@ func TestValidate(t *testing.T) {
 		}
 		return path
 	}
-	good := strings.NewReplacer("LISTEN", "192.0.2.1:5432", "DATADIR", "/opt/pgsql/data", "BINDIR", "/usr/bin").Replace(minimal)
+	etcd, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = etcd.Close() }()
+	bin, data := t.TempDir(), t.TempDir()
+	for _, tool := range []string{"postgres", "initdb", "pg_ctl", "pg_controldata", "pg_basebackup", "pg_isready", "pgha-leash"} {
+		script := "#!/bin/sh\necho 'postgres (PostgreSQL) 15.20'\n"
+		if err := os.WriteFile(filepath.Join(bin, tool), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PGHA_LEASH", filepath.Join(bin, "pgha-leash"))
+	good := strings.NewReplacer("192.0.2.4:2379", etcd.Addr().String(), "listen: 192.0.2.1:8008", "listen: 127.0.0.1:28901", "LISTEN", "127.0.0.1:28902", "DATADIR", data, "BINDIR", bin).Replace(minimal)
+	for _, c := range []struct {
+		name, text string
+		o          ValidateOptions
+		environ    []string
+		code       int
+		want       string // in what is printed; "" for nothing at all
+	}{
+		{name: "good", text: good},
+		{name: "printed", text: good, o: ValidateOptions{Print: true}, environ: []string{"PATRONI_NAME=other"}, want: "name: other\n"},
+		{name: "unknown key", text: good + "scoope: x\n", code: 1, want: "scope"},
+		{name: "no space", text: "scope:demo\n", code: 1, want: ":1:"},
+		{name: "template", text: good + "tags: {zone: '#FIXME'}\n", code: 1, want: "tags.zone: the placeholder #FIXME was left in; write your own value"},
+		{name: "programs", text: strings.ReplaceAll(good, bin, "/none"), code: 1, want: "set postgresql.bin_dir"},
+		{name: "port in use", text: strings.ReplaceAll(good, "127.0.0.1:28902", etcd.Addr().String()), code: 1, want: "another program listens there"},
+		{name: "ignored", text: strings.ReplaceAll(good, "127.0.0.1:28902", etcd.Addr().String()), o: ValidateOptions{IgnoreListenPort: true}},
+		{name: "etcd", text: strings.ReplaceAll(good, etcd.Addr().String(), "127.0.0.1:2"), code: 1, want: "etcd: 127.0.0.1:2 cannot be reached"},
+	} {
+		var out, errs bytes.Buffer
+		code := Validate(write(c.text), c.environ, c.o, &out, &errs)
+		if said := out.String() + errs.String(); code != c.code || c.want == "" && said != "" || !strings.Contains(said, c.want) {
+			t.Errorf("%s: code %d, %q", c.name, code, said)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte("14\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	var out, errs bytes.Buffer
-	if code := Validate(write(good), nil, &out, &errs); code != 0 || errs.Len() != 0 {
-		t.Fatalf("code %d: %s", code, errs.String())
-	}
-	if code := Validate(write(good+"scoope: x\n"), nil, &out, &errs); code != 1 || !strings.Contains(errs.String(), "scope") {
-		t.Fatalf("code %d: %s", code, errs.String())
+	if code := Validate(write(good), nil, ValidateOptions{}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "is of PostgreSQL 14") {
+		t.Errorf("another version: code %d: %s", code, errs.String())
 	}
 	errs.Reset()
-	if code := Validate(write("scope:demo\n"), nil, &out, &errs); code != 1 || !strings.Contains(errs.String(), ":1:") {
-		t.Fatalf("code %d: %s", code, errs.String())
-	}
-	errs.Reset()
-	if code := Validate(filepath.Join(t.TempDir(), "none.yml"), nil, &out, &errs); code != 1 || errs.Len() == 0 {
-		t.Fatalf("code %d: %s", code, errs.String())
+	if code := Validate(filepath.Join(t.TempDir(), "none.yml"), nil, ValidateOptions{}, &out, &errs); code != 1 || strings.Count(errs.String(), "\n") != 1 {
+		t.Errorf("a missing file: code %d: %s", code, errs.String())
 	}
 }
 

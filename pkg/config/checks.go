@@ -174,6 +174,10 @@ func (c *checker) checkPlaceholders(n *node, path string) {
 }
 
 func (c *checker) placeholder(at *node, text, key, path string) {
+	if text == "#FIXME" { // of --generate-sample-config, ours and Patroni's
+		c.add(Error, at, path, "the placeholder #FIXME was left in", "write your own value")
+		return
+	}
 	if strings.Contains(key, "password") {
 		return
 	}
