@@ -261,7 +261,7 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	defer a.backups.repo.close()
 	if a.api, err = restapi.New(restapi.Options{
 		Agent: a.board, Settings: restapi.Settings{RestAPI: e.Local.RestAPI, Strict: e.PGHA.RestAPIStrict},
-		Registry: registry, Logger: a.log,
+		Registry: registry, Logger: a.log, Config: a.config.Load,
 	}); err != nil {
 		return 1, err
 	}

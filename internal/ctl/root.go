@@ -62,6 +62,7 @@ func clusterCommands(a *App, opts *globals) []*cobra.Command {
 		newHistoryCommand(a, opts),
 		newShowConfigCommand(a, opts),
 		newEditConfigCommand(a, opts),
+		newConfigCommand(a, opts),
 		newPauseCommand(a, opts),
 		newResumeCommand(a, opts),
 		newReloadCommand(a, opts),

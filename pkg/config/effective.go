@@ -12,6 +12,9 @@ type Effective struct {
 	// Bootstrap is that of the file; with pgha.backup, Native may be set.
 	Bootstrap Bootstrap
 
+	// The merged sections, for Explain.
+	postgres, pgha *node
+
 	// Problems are values replaced by defaults or dropped while joining; the
 	// agent logs them.
 	Problems []Problem

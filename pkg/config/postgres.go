@@ -16,6 +16,7 @@ func EffectiveOf(local *Local, dyn *Dynamic) *Effective {
 	pg := mergePostgres(local.root.get("postgresql"), dyn.root.get("postgresql"))
 	e := &Effective{Local: local, Dynamic: dyn, Bootstrap: local.Bootstrap}
 	pgha, problems := mergePGHA(local.root.get("pgha"), dyn.root.get("pgha"))
+	e.postgres, e.pgha = pg, pgha
 	e.PGHA = decodePGHA(pgha)
 	if b := &e.PGHA.Backup; b.Enabled && b.Stanza == "" {
 		b.Stanza = local.Scope

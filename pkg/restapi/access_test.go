@@ -5,10 +5,12 @@ import (
 	"crypto/x509"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pgha/pgha/pkg/config"
+	"github.com/pgha/pgha/pkg/ha"
 )
 
 // unsafeRequests is every protected request.
@@ -292,5 +294,30 @@ func TestUnknownMethods(t *testing.T) {
 		if got.Code != 501 || got.Header().Get("Connection") != "close" {
 			t.Errorf("%s %s: %d", r[0], r[1], got.Code)
 		}
+	}
+}
+
+// GET /explain shows paths and addresses: it is under the access rules, and
+// shows no secret.
+func TestExplain(t *testing.T) {
+	local, _, err := config.Parse([]byte("scope: s\nname: n\netcd3: {host: h, username: u, password: hunter22}\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAgent(t, "healthy-async", "pg-db-02")
+	a.view.PendingRestart = map[string]ha.PendingRestart{"max_connections": {Old: "100", New: "200"}}
+	s, err := New(Options{Agent: a, Settings: withAuth(), Logger: quiet(), Config: func() *config.Effective { return config.EffectiveOf(local, nil) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(s.Handler(), "GET", "/explain", ""); got.Code != 401 {
+		t.Errorf("without a password: %d", got.Code)
+	}
+	got := ask(s.Handler(), "GET", "/explain", "", func(r *http.Request) { r.SetBasicAuth("admin", "s3cret") })
+	body := got.Body.String()
+	if got.Code != 200 || strings.Contains(body, "hunter22") ||
+		!strings.Contains(body, `{"key": "etcd3.host", "value": "h", "source": "file", "origin": "configuration:3"}`) ||
+		!strings.Contains(body, `"pending_restart": {"old_value": "100", "new_value": "200"}`) {
+		t.Errorf("%d %s", got.Code, body)
 	}
 }

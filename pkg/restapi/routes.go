@@ -25,6 +25,7 @@ func (s *Server) routes() http.Handler {
 	r.Get("/history", limited(s.reads, s.getHistory))
 	r.Get("/config", limited(s.reads, s.getConfig))
 	r.Get("/failsafe", limited(s.reads, s.getFailsafe))
+	r.Get("/explain", limited(s.reads, s.guard(s.explain)))
 	r.Method(http.MethodGet, "/metrics", limited(s.reads, s.metricsHandler()))
 
 	r.Patch("/config", s.unsafe(s.patchConfig))

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pgha/pgha/pkg/config"
 )
 
 // Limits of one server (safety E-3).
@@ -30,7 +32,7 @@ const (
 // listener: the caller makes a new Server.
 var ErrNewListener = errors.New("the change needs a new listener")
 
-// Options configure a Server. All but Registry are required.
+// Options configure a Server. All but Registry and Config are required.
 type Options struct {
 	Agent    Agent
 	Settings Settings
@@ -38,6 +40,8 @@ type Options struct {
 	// means a new one.
 	Registry *prometheus.Registry
 	Logger   *slog.Logger
+	// Config is the configuration in force, for GET /explain; nil: there is no such request.
+	Config func() *config.Effective
 }
 
 // Server is the REST API of one node.
@@ -51,6 +55,8 @@ type Server struct {
 	follows  chan struct{} // places for requests that wait for an event
 	ending   chan struct{} // closed when the server shuts down
 	throttle *throttle
+	// explained is the configuration in force.
+	explained func() *config.Effective
 
 	rules    atomic.Pointer[rules]
 	tls      atomic.Pointer[tls.Config] // nil: plain HTTP
@@ -76,6 +82,8 @@ func New(o Options) (*Server, error) {
 		follows:  make(chan struct{}, maxFollows),
 		ending:   make(chan struct{}),
 		throttle: newThrottle(),
+
+		explained: o.Config,
 	}
 	if err := s.apply(o.Settings); err != nil {
 		return nil, err
