@@ -34,6 +34,9 @@ type App struct {
 type clusterStore interface {
 	// Read is a linearizable read of all keys.
 	Read(ctx context.Context) (*dcs.Cluster, error)
+	// ReadClusters reads all clusters of a namespace; only of a store that was
+	// opened without a cluster's name.
+	ReadClusters(ctx context.Context) (map[string]*dcs.Cluster, error)
 	// Put writes one key without a lease.
 	Put(ctx context.Context, w dcs.Write) error
 	// RemoveCluster deletes all keys while the leadership is that of epoch, or

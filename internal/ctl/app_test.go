@@ -15,6 +15,7 @@ import (
 // was given.
 type fakeCluster struct {
 	cluster   *dcs.Cluster
+	all       map[string]*dcs.Cluster
 	err       error
 	onRead    func(n int) // called with the number of the read
 	reads     int
@@ -31,6 +32,11 @@ func (f *fakeCluster) Read(context.Context) (*dcs.Cluster, error) {
 		f.onRead(f.reads)
 	}
 	return f.cluster, f.err
+}
+
+func (f *fakeCluster) ReadClusters(ctx context.Context) (map[string]*dcs.Cluster, error) {
+	_, err := f.Read(ctx)
+	return f.all, err
 }
 
 func (f *fakeCluster) Put(_ context.Context, w dcs.Write) error {

@@ -3,7 +3,9 @@ package ctl
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +13,7 @@ import (
 )
 
 type listOptions struct {
+	all       bool
 	extended  bool
 	timestamp bool
 	format    format
@@ -46,15 +49,18 @@ func newMembersCommand(a *App, opts *globals, o *listOptions) *cobra.Command {
 		},
 	}
 	opts.addGroup(cmd.Flags())
+	cmd.Flags().BoolVar(&o.all, "all", false, "every cluster of the namespace")
 	o.watch.addTo(cmd.Flags())
 	return cmd
 }
 
-func (a *App) list(ctx context.Context, s *session, clusters []string, o *listOptions, every time.Duration) error {
-	if len(clusters) == 0 && s.local.Scope != "" {
-		clusters = []string{s.local.Scope}
-	}
-	if len(clusters) == 0 {
+func (a *App) list(ctx context.Context, s *session, names []string, o *listOptions, every time.Duration) error {
+	switch {
+	case o.all && len(names) > 0:
+		return usageError{"name clusters, or give --all, not both"}
+	case len(names) == 0 && !o.all && s.local.Scope != "":
+		names = []string{s.local.Scope}
+	case len(names) == 0 && !o.all:
 		a.warnf("Listing members: No cluster names were provided")
 		return nil
 	}
@@ -65,17 +71,51 @@ func (a *App) list(ctx context.Context, s *session, clusters []string, o *listOp
 		if o.timestamp {
 			a.printf("%s\n", a.Now().Format(time.DateTime))
 		}
-		for _, name := range clusters {
-			c, err := s.read(ctx, name)
-			if err != nil {
-				return err
-			}
-			if err := writeMembers(a.Out, c, name, o.format, o.extended); err != nil {
+		return a.listOnce(ctx, s, names, o)
+	})
+}
+
+func (a *App) listOnce(ctx context.Context, s *session, names []string, o *listOptions) error {
+	if o.all {
+		return a.listAll(ctx, s, o)
+	}
+	for _, name := range names {
+		c, err := s.read(ctx, name)
+		if err != nil {
+			return err
+		}
+		if err := writeMembers(a.Out, c, name, o.format, o.extended); err != nil {
+			return fmt.Errorf("write the list: %w", err)
+		}
+	}
+	return nil
+}
+
+// listAll shows every cluster of the namespace: a table each, or one document
+// with the members of all.
+func (a *App) listAll(ctx context.Context, s *session, o *listOptions) error {
+	clusters, err := s.readAll(ctx)
+	if err != nil {
+		return err
+	}
+	all := &table{dropsEmpty: true}
+	for _, name := range slices.Sorted(maps.Keys(clusters)) {
+		if o.format.isTable() {
+			if err := writeMembers(a.Out, clusters[name], name, o.format, o.extended); err != nil {
 				return fmt.Errorf("write the list: %w", err)
 			}
+			continue
 		}
+		// All columns: which ones there are must not depend on who is there.
+		all.join(memberTable(clusters[name], name, o.format, true))
+	}
+	if o.format.isTable() {
 		return nil
-	})
+	}
+	if err := all.write(a.Out, o.format); err != nil {
+		return fmt.Errorf("write the list: %w", err)
+	}
+	return nil
 }
 
 // String implements pflag.Value.

@@ -191,3 +191,38 @@ func TestLagRounding(t *testing.T) {
 		}
 	}
 }
+
+// TestListAll: every cluster of the namespace, in one document where the format
+// has documents.
+func TestListAll(t *testing.T) {
+	plain := `{"conn_url":"postgres://10.0.0.1:5432/postgres","state":"running","role":"primary"}`
+	all := map[string]*dcs.Cluster{
+		"b": cluster(map[string]string{"leader": "x", "members/x": plain}),
+		"a": cluster(map[string]string{"leader": "y", "members/y": strings.Replace(plain, "{", `{"pending_restart":true,"tags":{"k":1},`, 1)}),
+		"c": cluster(map[string]string{"leader": "z", "members/z": strings.Replace(plain, "{", `{"scheduled_restart":{"schedule":"2030"},`, 1)}),
+	}
+	for args, want := range map[string]string{
+		"list --all -f tsv": "Cluster\tMember\tHost\tRole\tState\tTL\tReceive LSN\tReceive Lag\tReplay LSN\tReplay Lag\tPending restart\tPending restart reason\tScheduled restart\tTags\n" +
+			"a\ty\t10.0.0.1\tLeader\trunning\t\t\t\t\t\t*\t\t\t{k: 1}\n" +
+			"b\tx\t10.0.0.1\tLeader\trunning\t\t\t\t\t\t\t\t\t\n" +
+			"c\tz\t10.0.0.1\tLeader\trunning\t\t\t\t\t\t\t\t2030\t\n",
+		"list --all -f json": `[{"Cluster": "a", "Member": "y", "Host": "10.0.0.1", "Role": "Leader", "State": "running", "Pending restart": "*", "Tags": {"k": 1}}, ` +
+			`{"Cluster": "b", "Member": "x", "Host": "10.0.0.1", "Role": "Leader", "State": "running"}, ` +
+			`{"Cluster": "c", "Member": "z", "Host": "10.0.0.1", "Role": "Leader", "State": "running", "Scheduled restart": "2030"}]` + "\n",
+	} {
+		app := newTestApp(t, &fakeCluster{all: all})
+		if code := app.run(strings.Fields(args)...); code != 0 || app.out.String() != want {
+			t.Errorf("%s: exit %d, got\n%s%s\nwant\n%s", args, code, app.out.String(), app.err.String(), want)
+		}
+	}
+	for _, command := range []string{"list", "topology"} {
+		app := newTestApp(t, &fakeCluster{all: all})
+		if code := app.run(command, "--all"); code != 0 || strings.Count(app.out.String(), "+ Cluster: ") != 3 {
+			t.Errorf("%s: exit %d, got\n%s", command, code, app.out.String())
+		}
+	}
+	app := newTestApp(t, &fakeCluster{all: all})
+	if code := app.run("list", "--all", "x"); code != 2 || app.err.String() != "Error: name clusters, or give --all, not both\n" {
+		t.Errorf("exit %d, stderr %q", code, app.err.String())
+	}
+}

@@ -195,6 +195,21 @@ func (t *table) object(row []any) pyjson.Object {
 	return obj
 }
 
+// join adds the rows of another table, whose columns are the same up to the end
+// of the shorter list.
+func (t *table) join(other *table) {
+	if len(other.columns) > len(t.columns) {
+		t.columns = other.columns
+	}
+	t.rows = append(t.rows, other.rows...)
+	for i, row := range t.rows {
+		for len(row) < len(t.columns) {
+			row = append(row, "")
+		}
+		t.rows[i] = row
+	}
+}
+
 // put sets a field; one whose name is taken replaces the first.
 func put(o pyjson.Object, name string, value any) pyjson.Object {
 	for i := range o {

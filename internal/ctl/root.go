@@ -71,6 +71,8 @@ func clusterCommands(a *App, opts *globals) []*cobra.Command {
 		newRemoveCommand(a, opts),
 		newDSNCommand(a, opts),
 		newQueryCommand(a, opts),
+		newDemoteClusterCommand(a, opts),
+		newPromoteClusterCommand(a, opts),
 		newSwitchoverCommand(a, opts),
 		newFailoverCommand(a, opts),
 		newReinitCommand(a, opts),

@@ -136,6 +136,22 @@ func (s *session) read(ctx context.Context, name string) (*dcs.Cluster, error) {
 	return c, nil
 }
 
+// readAll returns all clusters of the namespace.
+func (s *session) readAll(ctx context.Context) (map[string]*dcs.Cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, dcsTimeout)
+	defer cancel()
+	namespace := "*, below " + dcs.Base(s.local.Namespace, "") + ","
+	store, err := s.store(ctx, "")
+	if err != nil {
+		return nil, s.dcsError(ctx, "read", namespace, err)
+	}
+	clusters, err := store.ReadClusters(ctx)
+	if err != nil {
+		return nil, s.dcsError(ctx, "read", namespace, err)
+	}
+	return clusters, nil
+}
+
 func (s *session) store(ctx context.Context, name string) (clusterStore, error) {
 	if store, ok := s.stores[name]; ok {
 		return store, nil

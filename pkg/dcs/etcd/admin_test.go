@@ -48,3 +48,22 @@ func TestRemoveCluster(t *testing.T) {
 		t.Error("removed under an ended context")
 	}
 }
+
+// TestReadClusters: every cluster of the namespace, and nothing else.
+func TestReadClusters(t *testing.T) {
+	server := etcdtest.Start(t, etcdtest.Options{})
+	conn := raw(t, server.Members[0])
+	for key, value := range map[string]string{
+		"/db/one/leader": "a", "/db/one/members/a": `{"state":"running"}`, "/db/one/pgha/backup": "{}",
+		"/db/two/config": `{"ttl":30}`, "/db/stray": "x", "/db/stray/key": "x", "/dbother/three/leader": "x",
+	} {
+		rawPut(t, conn, key, value)
+	}
+	clusters, err := open(t, "/db", nil, server.URLs()...).ReadClusters(within(t, 5*time.Second))
+	if err != nil || len(clusters) != 2 {
+		t.Fatalf("%v, %v", clusters, err)
+	}
+	if one := clusters["one"]; one.LeaderName() != "a" || one.Member("a") == nil || one.Backup == nil || clusters["two"].Config == nil {
+		t.Errorf("one %+v, two %+v", clusters["one"], clusters["two"])
+	}
+}

@@ -1,0 +1,150 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgha/pgha/pkg/dcs"
+)
+
+// standbySection is /config's section standby_cluster, as far as options set it.
+type standbySection struct {
+	Host            string `json:"host,omitempty"`
+	Port            int    `json:"port,omitempty"`
+	PrimarySlotName string `json:"primary_slot_name,omitempty"`
+	RestoreCommand  string `json:"restore_command,omitempty"`
+}
+
+// roleChange turns a whole cluster into a standby of another, or back (wire
+// contract §6.2).
+type roleChange struct {
+	verb    string          // demote or promote
+	role    string          // the leader's when it is done
+	standby *standbySection // nil removes the section
+	force   bool
+}
+
+func newDemoteClusterCommand(a *App, opts *globals) *cobra.Command {
+	var section standbySection
+	to := roleChange{verb: "demote", role: "standby_leader", standby: &section}
+	cmd := clusterCommand(a, opts, func(ctx context.Context, s *session, name string) error {
+		if section.Host == "" && section.Port == 0 && section.RestoreCommand == "" {
+			return refuse("At least --host, --port or --restore-command should be specified")
+		}
+		return a.changeClusterRole(ctx, s, name, to)
+	})
+	cmd.Use = "demote-cluster [CLUSTER]"
+	cmd.Short = "Make the cluster a standby of another one"
+	flags := cmd.Flags()
+	flags.StringVar(&section.Host, "host", "", "address of the remote node")
+	flags.IntVar(&section.Port, "port", 0, "port of the remote node")
+	flags.StringVar(&section.RestoreCommand, "restore-command", "", "command that brings WAL of the remote primary")
+	flags.StringVar(&section.PrimarySlotName, "primary-slot-name", "", "replication slot to use on the remote node")
+	flags.BoolVar(&to.force, "force", false, "ask nothing")
+	return cmd
+}
+
+func newPromoteClusterCommand(a *App, opts *globals) *cobra.Command {
+	to := roleChange{verb: "promote", role: "primary"}
+	cmd := clusterCommand(a, opts, func(ctx context.Context, s *session, name string) error {
+		return a.changeClusterRole(ctx, s, name, to)
+	})
+	cmd.Use = "promote-cluster [CLUSTER]"
+	cmd.Short = "Make a standby cluster one of its own"
+	cmd.Flags().BoolVar(&to.force, "force", false, "ask nothing")
+	return cmd
+}
+
+// changeClusterRole is the flow of patronictl: check, show, ask, change the
+// configuration, and tell every second how far the cluster is.
+func (a *App) changeClusterRole(ctx context.Context, s *session, name string, to roleChange) error {
+	c, err := s.read(ctx, name)
+	if err != nil {
+		return err
+	}
+	leader := c.Member(c.LeaderName())
+	noun := strings.TrimSuffix(to.verb, "e") + "ion"
+	switch {
+	case c.LeaderName() == "":
+		return refuse("Cluster has no leader, %s is not possible", noun)
+	case leader == nil:
+		return refuse("The leader %s publishes no member key, %s is not possible", c.LeaderName(), noun)
+	case leader.Role == to.role:
+		return refuse("Cluster is already in the required state")
+	}
+	a.printf("Current cluster topology\n")
+	if err := writeMembers(a.Out, c, name, formatPretty, false); err != nil {
+		return err
+	}
+	if !to.force {
+		yes, err := a.confirm(ctx, fmt.Sprintf("Are you sure you want to %s %s cluster?", to.verb, name))
+		if err != nil {
+			return err
+		}
+		if !yes {
+			return refuse("Aborted cluster %s", noun)
+		}
+	}
+	r, err := a.askOne(ctx, s, leader, request{method: http.MethodPatch, path: "/config", body: map[string]any{"standby_cluster": to.standby}})
+	switch {
+	case ctx.Err() != nil:
+		return errAborted
+	case err != nil:
+		return refuse("Failed to %s %s cluster: %v", to.verb, name, err)
+	case r.status != http.StatusOK:
+		return refuse("Failed to %s %s cluster: /config PATCH status code=%d, (%s)", to.verb, name, r.status, oneLine(r.text))
+	}
+	return a.followRole(ctx, s, name, leader.Name, to)
+}
+
+// followRole reads the cluster until its leader has the new role, and the old
+// leader runs again.
+func (a *App) followRole(ctx context.Context, s *session, name, oldLeader string, to roleChange) error {
+	var last *dcs.Cluster
+	err := a.follow(ctx, &follower{app: a}, func() (bool, error) {
+		c, err := s.look(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		last = c
+		state, done := to.progress(c, oldLeader)
+		if done {
+			state = fmt.Sprintf("cluster is successfully %sd", to.verb)
+		}
+		a.printf("%s %s\n", a.Now().Format(time.DateTime), state)
+		return done, nil
+	})
+	switch {
+	case ctx.Err() != nil:
+		return left(fmt.Sprintf("The change goes on: \"pghactl list %s\" shows it", name))
+	case err != nil:
+		return err
+	}
+	return writeMembers(a.Out, last, name, formatPretty, false)
+}
+
+// progress describes how far the change is, in patronictl's words.
+func (to roleChange) progress(c *dcs.Cluster, oldLeader string) (text string, done bool) {
+	role, state := "None", "None"
+	leader := c.Member(c.LeaderName())
+	if leader != nil {
+		role, state = leader.Role, leader.State
+	}
+	old := c.Member(oldLeader)
+	done = leader != nil && role == to.role && state == "running" &&
+		(to.standby == nil || old != nil && old.State == "running")
+	unlocked := "False"
+	if c.LeaderName() == "" {
+		unlocked = "True"
+	}
+	text = fmt.Sprintf("cluster is unlocked: %s, leader role: %s, leader state: %s", unlocked, role, state)
+	if to.standby != nil && leader != nil && leader.Name != oldLeader && old != nil {
+		text += fmt.Sprintf(", previous leader state: '%s'", old.State)
+	}
+	return text, done
+}

@@ -1,0 +1,80 @@
+package ctl
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/pgha/pgha/pkg/dcs"
+)
+
+const aligned = "2026-11-22 09:03:57 "
+
+func TestChangeClusterRole(t *testing.T) {
+	const (
+		sureDemote  = "Are you sure you want to demote pg-ha-cluster cluster? [y/N]: "
+		surePromote = "Are you sure you want to promote pg-ha-cluster cluster? [y/N]: "
+	)
+	standby := func(c *dcs.Cluster) { c.Member("pg-db-02").Role = "standby_leader" }
+	refused := []answer{{422, "/config: standby_cluster: not supported yet; remove it"}}
+	runOrders(t, "demote-cluster", []orderRow{
+		{name: "no source", args: "--force", code: 1, err: "Error: At least --host, --port or --restore-command should be specified\n"},
+		{name: "no leader", args: "--host h", change: func(c *dcs.Cluster) { c.Leader = nil }, code: 1, err: "Error: Cluster has no leader, demotion is not possible\n"},
+		{name: "is one", args: "--host h", change: standby, code: 1, err: "Error: Cluster is already in the required state\n"},
+		{name: "declined", args: "--port 5433", typed: "n\n", code: 1, out: sureDemote, err: "Error: Aborted cluster demotion\n"},
+		{name: "refused", args: "--host h --port 5433 --restore-command x --primary-slot-name s --force", answers: refused, code: 1,
+			err:      "Error: Failed to demote pg-ha-cluster cluster: /config PATCH status code=422, (/config: standby_cluster: not supported yet; remove it)\n",
+			requests: []string{`PATCH /config {"standby_cluster":{"host":"h","port":5433,"primary_slot_name":"s","restore_command":"x"}}`}},
+	})
+	runOrders(t, "promote-cluster", []orderRow{
+		{name: "is none", code: 1, err: "Error: Cluster is already in the required state\n"},
+		{name: "declined", typed: "\n", change: standby, code: 1, out: surePromote, err: "Error: Aborted cluster promotion\n"},
+		{name: "refused", args: "--force", change: standby, answers: []answer{{401, "not authenticated"}}, code: 1,
+			err:      "Error: Failed to promote pg-ha-cluster cluster: /config PATCH status code=401, (not authenticated)\n",
+			requests: []string{`PATCH /config {"standby_cluster":null}`}},
+		{name: "not there", args: "--force", change: func(c *dcs.Cluster) { standby(c); c.Member("pg-db-02").APIURL = "" }, code: 1,
+			err: "Error: Failed to promote pg-ha-cluster cluster: member pg-db-02 publishes no REST API\n"},
+	})
+}
+
+// TestFollowRole: a line for each look until leader and old leader are what
+// they should be, then the table.
+func TestFollowRole(t *testing.T) {
+	member := newFakeMember(t, answer{200, "{}"})
+	states := func() []*dcs.Cluster {
+		var all []*dcs.Cluster
+		for range 5 {
+			all = append(all, asking(t, map[string]*fakeMember{"pg-db-02": member}))
+		}
+		all[1].Leader = nil
+		all[2].Leader.Name, all[2].Member("pg-db-01").Role, all[2].Member("pg-db-02").State = "pg-db-01", "standby_leader", "stopped"
+		all[3].Leader.Name, all[3].Member("pg-db-01").Role = "pg-db-01", "standby_leader"
+		return all
+	}()
+	fake := &fakeCluster{cluster: states[0]}
+	fake.onRead = func(n int) { fake.cluster = states[n-1] }
+	app := following(t, fake)
+	if code := app.run("demote-cluster", "--host", "h", "--force"); code != 0 {
+		t.Fatalf("exit %d: %s", code, app.err.String())
+	}
+	want := aligned + "cluster is unlocked: True, leader role: None, leader state: None\n" +
+		aligned + "cluster is unlocked: False, leader role: standby_leader, leader state: running, previous leader state: 'stopped'\n" +
+		aligned + "cluster is successfully demoted\n+ Cluster"
+	if !strings.Contains(app.out.String(), want) {
+		t.Errorf("got\n%s", app.out.String())
+	}
+
+	// Ctrl-C leaves it to itself.
+	ctx, cancel := context.WithCancel(t.Context())
+	fake = &fakeCluster{cluster: states[0]}
+	fake.onRead = func(n int) {
+		if n == 2 {
+			cancel()
+		}
+	}
+	app = following(t, fake)
+	app.ctx = ctx
+	if code := app.run("demote-cluster", "--host", "h", "--force"); code != 1 || !strings.HasPrefix(app.err.String(), "The change goes on: ") {
+		t.Errorf("exit %d, stderr %q", code, app.err.String())
+	}
+}
