@@ -12,7 +12,7 @@ FUZZTIME ?= 10s
 SIMTIME ?= 60s
 CHAOS = $(PROGRESS) breaking env PGHA_BIN=$(CURDIR)/bin $(GO) test -tags e2e -count=1 -timeout 5h -v -run 'TestChaos$$' ./test/chaos
 
-.PHONY: all build demo test vet unit e2e chaos chaos-quick backup systemd lint fuzz sim cross clean
+.PHONY: all build man demo test vet unit e2e chaos chaos-quick backup systemd lint fuzz sim cross clean
 
 all: build
 
@@ -26,6 +26,10 @@ demo:
 	@scripts/deps.sh backup
 	@$(MAKE) --no-print-directory build
 	bin/pghactl demo --tour --backup
+
+# The manual pages of pghactl, into bin/man.
+man:
+	$(GO) run -buildvcs=false ./internal/ctl/manual bin/man
 
 # Everything; installs what is missing.
 test:

@@ -17,6 +17,9 @@ type globals struct {
 	group      int // Citus; accepted for scripts and ignored
 }
 
+// Command returns the command tree, for those that print its manual.
+func Command() *cobra.Command { return newRootCommand(&App{}) }
+
 // newRootCommand builds the command tree. The global options are accepted
 // before the command, as patronictl wants them, and after it.
 func newRootCommand(a *App) *cobra.Command {
@@ -45,6 +48,7 @@ func newRootCommand(a *App) *cobra.Command {
 	opts.addTo(root.Flags())
 	for _, cmd := range clusterCommands(a, opts) {
 		opts.addTo(cmd.Flags())
+		addCompletions(a, opts, cmd)
 		for _, sub := range cmd.Commands() {
 			opts.addTo(sub.Flags())
 		}
