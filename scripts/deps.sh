@@ -148,9 +148,11 @@ if [ "$what" = test ]; then
 	command -v openssl >/dev/null || missing+=(openssl)
 	# The race detector needs a C compiler.
 	command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+	# A load balancer as users have it; its service is not started.
+	[ -x /usr/sbin/haproxy ] || missing+=(haproxy)
 	if [ ${#missing[@]} -gt 0 ]; then
 		need_apt "${missing[*]}"
-		install "${missing[@]}"
+		install_stopped "${missing[@]}"
 	fi
 	# The S3 server of the tests.
 	"$here/tool.sh" versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0 >/dev/null

@@ -277,7 +277,8 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 	l := loop.New(loop.Options{
 		Me: me, DCS: a.store, Node: a.node, Ops: a.runner, Leash: a.keeper, Peers: a.board.peers, Failsafe: ask, Promises: a.board.promises,
 		Settings:  func() ha.Settings { return settings(a.config.Load()) },
-		Configure: a.takeDocument, Reinit: a.board.reinit.newest, Seen: a.seen.first, Accepted: a.seen.accepted, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
+		Configure: a.takeDocument, Reinit: a.board.reinit.newest, Restart: a.board.restarts.newest,
+		Seen: a.seen.first, Accepted: a.seen.accepted, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
 		Trace:     a.journal.turned,
 		Heartbeat: a.heartbeat, Myself: func() ha.Identity { return identity(a.config.Load(), me.Holder) },
 	})

@@ -43,7 +43,8 @@ type desk struct {
 	wake  func()
 	log   *slog.Logger
 
-	reinit reinits
+	reinit   reinits
+	restarts restarts
 }
 
 // etcdTime bounds requests to etcd on behalf of a REST client.

@@ -449,6 +449,9 @@ func (n *node) SetSyncNames(ctx context.Context, names *string) error {
 	return n.srv.SetSyncStandbyNames(ctx, names)
 }
 
+// ResumeReplay implements loop.Node.
+func (n *node) ResumeReplay(ctx context.Context) error { return n.srv.ResumeReplay(ctx) }
+
 // SyncSlots implements loop.Node.
 func (n *node) SyncSlots(ctx context.Context, want []ha.Slot) error {
 	dyn := n.config().Dynamic

@@ -48,6 +48,9 @@ func (b *board) publish(v *ha.View) {
 		b.seen.saw(v.Seen)
 	}
 	defer b.published()
+	if b.desk != nil {
+		b.restarts.noted(v.Restart)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if v.Cluster != b.cluster {

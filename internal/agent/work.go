@@ -40,6 +40,8 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(method string,
 		err = n.start(ctx, a)
 	case ha.Stop:
 		res, err = n.halt(ctx, a)
+	case ha.Restart:
+		err = n.restart(ctx, a)
 	case ha.Promote:
 		err = n.srv.Promote(ctx)
 	case ha.CheckDivergence:
@@ -96,13 +98,18 @@ func (n *node) expectStop() {
 // checkpointLimit bounds the checkpoint before a stop; clients go on working.
 const checkpointLimit = 5 * time.Minute
 
+// checkpointFirst shortens the stop that follows.
+func (n *node) checkpointFirst(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, checkpointLimit)
+	defer cancel()
+	if err := n.srv.Checkpoint(ctx); err != nil {
+		n.log.Warn("checkpoint before the stop: " + err.Error())
+	}
+}
+
 func (n *node) halt(ctx context.Context, a ha.Stop) (ha.Operation, error) {
 	if a.Checkpoint {
-		cctx, cancel := context.WithTimeout(ctx, checkpointLimit)
-		if err := n.srv.Checkpoint(cctx); err != nil {
-			n.log.Warn("checkpoint before the stop: " + err.Error())
-		}
-		cancel()
+		n.checkpointFirst(ctx)
 	}
 	n.expectStop()
 	if err := n.stopServer(ctx, a); err != nil {

@@ -234,6 +234,13 @@ func (l *Lab) Switchover(ctx context.Context, leader, candidate *Node) error {
 	return nil
 }
 
+// Send sends a request with a JSON body (nil: none) to a node, and gives the
+// status and the text of the answer.
+func (l *Lab) Send(ctx context.Context, n *Node, method, path string, in any) (status int, text string, err error) {
+	status, err = l.do(ctx, 120*time.Second, method, n.REST, path, in, &text)
+	return status, text, err
+}
+
 // Patch changes the cluster's dynamic configuration through any node.
 func (l *Lab) Patch(ctx context.Context, change map[string]any) error {
 	var errs []error

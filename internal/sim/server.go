@@ -139,6 +139,8 @@ func (s *server) Follow(_ context.Context, up ha.Upstream) error {
 func (s *server) SetSyncNames(context.Context, *string) error { return nil }
 
 // SyncSlots implements loop.Node.
+func (s *server) ResumeReplay(context.Context) error { return nil }
+
 func (s *server) SyncSlots(context.Context, []ha.Slot) error { return nil }
 
 // MoveAside implements loop.Node.

@@ -53,8 +53,11 @@ type (
 		Await, Glance []dcs.Member
 		Timeout       time.Duration
 	}
-	// Follow points the running standby at another upstream (no restart).
+	// Follow points the running standby at another upstream (no restart); at
+	// nobody when that is zero.
 	Follow struct{ Upstream Upstream }
+	// ResumeReplay lets a standby go on replaying that has paused.
+	ResumeReplay struct{}
 	// WriteInitialize claims /initialize: with "" at the start of a bootstrap,
 	// with the system identifier otherwise. Revision is that of the key as
 	// seen, 0 for absent.
@@ -124,6 +127,12 @@ type (
 		Checkpoint bool          // CHECKPOINT first, while clients still work
 		Escalate   time.Duration // after this long, stop immediately; 0: never
 	}
+	// Restart stops the server and starts it again in the same role.
+	Restart struct {
+		Primary  bool
+		Upstream Upstream      // of a standby
+		Timeout  time.Duration // of the start; 0: as long as a start usually may take
+	}
 	// Promote ends recovery; done when the server is read-write.
 	Promote struct{}
 	// CheckDivergence compares the local WAL with the leader's.
@@ -161,6 +170,7 @@ func (DisarmLeash) action()     {}
 func (SuspendLeash) action()    {}
 func (AskPeers) action()        {}
 func (Follow) action()          {}
+func (ResumeReplay) action()    {}
 func (WriteInitialize) action() {}
 func (DropInitialize) action()  {}
 func (WriteConfig) action()     {}
@@ -180,6 +190,7 @@ func (Rewind) action()          {}
 func (CrashRecovery) action()   {}
 func (Start) action()           {}
 func (Stop) action()            {}
+func (Restart) action()         {}
 func (Promote) action()         {}
 func (CheckDivergence) action() {}
 func (CancelOperation) action() {}
@@ -208,6 +219,8 @@ func Kind(a Action) OpKind {
 		return OpStop
 	case Promote:
 		return OpPromote
+	case Restart:
+		return OpRestart
 	case CheckDivergence:
 		return OpCheckDivergence
 	default:

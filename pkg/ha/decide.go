@@ -13,7 +13,7 @@ import (
 func Decide(o Observation) Decision {
 	o.note()
 	before := o.Memory
-	return o.bound(policy(&o), before)
+	return o.untilScheduled(o.settleRestart(o.bound(policy(&o), before)))
 }
 
 func policy(o *Observation) Decision {
@@ -32,6 +32,9 @@ func policy(o *Observation) Decision {
 		return quarantine(o)
 	}
 	if d, ok := reinit(o); ok {
+		return d
+	}
+	if d, ok := restart(o); ok {
 		return d
 	}
 	switch {
@@ -96,9 +99,10 @@ func (o *Observation) note() {
 		o.noteSync()
 	}
 	if o.PG.Process == ProcessRunning {
-		m.Recovered, m.FailedTries, m.CrashedPrimary = false, 0, 0
-		m.Demoting = m.Demoting && o.Op.Running
+		m.Recovered, m.FailedTries, m.CrashedPrimary, m.Restart.Overdue = false, 0, 0, false
+		m.Demoting, m.ComeBack = m.Demoting && o.Op.Running, m.ComeBack && o.Op.Running
 	}
+	o.noteRestart()
 }
 
 func (o *Observation) noteCluster() {
@@ -235,6 +239,8 @@ func (o *Observation) noteOperation() {
 		}
 	case OpCrashRecovery:
 		m.Recovered = true
+	case OpRestart:
+		o.noteRestarted()
 	case OpCheckDivergence:
 		o.noteDivergence()
 	case OpRewind:

@@ -135,6 +135,85 @@ func TestPaused(t *testing.T) { // 1.23, G1, H1, H2, H4
 		{name: "1.23.19 SIGTERM leaves PostgreSQL running", change: func(o *Observation) { paused3(o); o.Stopping = true }, action: Exit{}, reason: Stopped},
 		{name: "1.23 restarted agent renews", change: func(o *Observation) { paused3(o); lost(o) }, action: TakeBack{}, reason: TakeBackOwn},
 		{name: "1.23 restarted agent, server down: release", change: func(o *Observation) { paused3(o); lost(o); down(o, "shut down") }, action: Release{}, reason: PausedReleases},
+		{name: "1.23.8 a leader that handed over comes back", change: func(o *Observation) {
+			replica(o)
+			paused3(o)
+			down(o, "shut down")
+			o.PG.StandbySignal, o.Memory.ComeBack = false, true
+		}, action: Start{}, reason: StartAsStandby, check: wants(Start{Upstream: Upstream{Member: "n2", ConnURL: "postgres://n2:5432/postgres", Checkpointed: true}})},
+		{name: "1.23.8 after a comparison", change: func(o *Observation) {
+			replica(o)
+			paused3(o)
+			down(o, "shut down")
+			o.Memory.ComeBack, o.Memory.Rewind = true, RewindCheck
+		}, action: CheckDivergence{}, reason: DivergenceChecking},
+		{name: "1.23.8 rewound where needed", change: func(o *Observation) {
+			replica(o)
+			paused3(o)
+			down(o, "shut down")
+			o.Memory.ComeBack, o.Memory.Rewind = true, RewindNeed
+		}, action: Rewind{}, reason: RewindRunning},
+		{name: "1.23.8 the leash lets it go first", change: func(o *Observation) {
+			replica(o)
+			paused3(o)
+			down(o, "shut down")
+			o.Memory.ComeBack, o.Leash.Armed = true, myEpoch
+		}, action: DisarmLeash{}, reason: SecondaryDisarms},
+		{name: "1.23.8 others go first", change: func(o *Observation) {
+			leaderless(o)
+			paused3(o)
+			down(o, "shut down")
+			o.Memory.ComeBack, o.Memory.YieldUntil = true, plus(sec)
+		}, reason: HandOverYield},
+		{name: "1.23.8 when nobody takes over, it is open for reading", change: func(o *Observation) {
+			leaderless(o)
+			paused3(o)
+			down(o, "shut down")
+			o.Memory.ComeBack = true
+		}, action: Start{}, reason: StartReadOnly, check: wants(Start{})},
+		{name: "1.23.8 once per period", change: func(o *Observation) {
+			leaderless(o)
+			paused3(o)
+			down(o, "shut down")
+			o.Memory.ComeBack = true
+			ended(o, OpStartStandby, "no")
+		}, reason: StartRetryLater},
+		{name: "1.23.8 once it runs, the exception is over", change: func(o *Observation) { replica(o); paused3(o); o.Memory.ComeBack = true }, reason: PausedNoAction, check: func(t *testing.T, d Decision) {
+			if d.Memory.ComeBack {
+				t.Error("it would be started again after an operator stopped it")
+			}
+		}},
+		{name: "1.23.15 replay is not resumed", change: func(o *Observation) { replica(o); paused3(o); o.PG.ServerVersion, o.PG.Row.ReplayPaused = 150000, true }, reason: PausedNoAction},
+		{name: "1.23.16 slots are made", change: func(o *Observation) {
+			paused3(o)
+			o.Settings.UseSlots, o.PG.Slots = true, map[string]wal.LSN{"n2": 1, "stray": 1}
+		}, action: SyncSlots{}, reason: LeaderSlots},
+		{name: "1.23.16 and none dropped", change: func(o *Observation) {
+			paused3(o)
+			o.Settings.UseSlots, o.PG.Slots = true, map[string]wal.LSN{"n2": 1, "n3": 1, "stray": 1}
+		}, reason: PausedNoAction},
+		{name: "1.23.16 on a replica, too", change: func(o *Observation) {
+			replica(o)
+			paused3(o)
+			o.Settings.UseSlots, o.PG.Slots = true, map[string]wal.LSN{}
+			mem(o, "n3").Tags = dcs.Tags{{Name: "replicatefrom", Value: "n1"}}
+		}, action: SyncSlots{}, reason: SecondarySlots},
+		{name: "2.4 a running primary leaves a free lock to the requested candidate", change: func(o *Observation) {
+			paused3(o)
+			no(o)
+			o.DCS.Cluster.Status.Beat = nil
+			failover(o, "", "n2")
+		}, reason: PausedNoAction},
+		{name: "1.23.20 unless that is gone", change: func(o *Observation) {
+			paused3(o)
+			no(o)
+			o.DCS.Cluster.Status.Beat = nil
+			failover(o, "", "n9")
+		}, action: CleanFailover{}, reason: FailoverCleaned},
+		{name: "1.23.20 a replica does not clean", change: func(o *Observation) { leaderless(o); paused3(o); failover(o, "", "n9") }, reason: PausedNoAction},
+		{name: "S6 /initialize is repaired", change: func(o *Observation) { paused3(o); o.DCS.Cluster.Initialize = nil }, action: WriteInitialize{}, reason: LeaderRepairsInitialize},
+		{name: "S7 /config is", change: func(o *Observation) { paused3(o); o.DCS.Cluster.Config = nil }, action: WriteConfig{}, reason: LeaderRepairsConfig},
+		{name: "E1 nothing to repair /initialize with", change: func(o *Observation) { paused3(o); o.DCS.Cluster.Initialize, o.PG.SystemID = nil, "" }, reason: NoSystemID},
 		{name: "1.23 /history is kept current", change: func(o *Observation) {
 			paused3(o)
 			o.PG.Row.Timeline = 2

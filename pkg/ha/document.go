@@ -94,6 +94,7 @@ func MemberDocument(o *Observation) dcs.Member {
 			mem.ReceiveLSN, mem.ReplayLSN, mem.ReplicationState = r.Receive, r.Replay, r.ReplicationState
 		}
 	}
+	mem.ScheduledRestart = o.scheduledRestart()
 	mem.Progress, mem.Quarantine = o.progress(), o.Memory.Quarantine.Why
 	return mem
 }
@@ -109,7 +110,7 @@ func (o *Observation) progress() *dcs.Progress {
 		name = "clone"
 	case OpRestore:
 		name = "restore"
-	case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpStop, OpPromote, OpCheckDivergence:
+	case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpStop, OpPromote, OpCheckDivergence, OpRestart:
 	}
 	if !op.Running || name == "" {
 		return nil
@@ -136,6 +137,8 @@ func (o *Observation) State() string {
 			return "starting"
 		case OpStop:
 			return "stopping"
+		case OpRestart:
+			return "restarting"
 		case OpRestore:
 			switch {
 			case o.PG.Process == ProcessDown:
@@ -160,6 +163,8 @@ func (o *Observation) State() string {
 		return "custom bootstrap failed"
 	case o.Memory.Bootstrap == BootstrapFailed && o.Op.Kind == OpBootstrap:
 		return "initdb failed"
+	case o.Memory.FailedTries > 0 && o.Op.Kind == OpRestart:
+		return "restart failed"
 	case o.Memory.FailedTries > 0:
 		return "start failed"
 	case o.PG.Crashed:
@@ -207,7 +212,11 @@ func NewView(o *Observation, d *Decision) *View {
 		TTL: s.TTL, LoopWait: s.LoopWait, MaximumLagOnFailover: s.MaximumLagOnFailover, Config: s.Document,
 		WatchdogFailed: o.watchdogFault() != "", LeashOff: s.LeashOff,
 		Quarantine: d.Memory.Quarantine.Why, Seen: d.Memory.Seen,
-		Reason: d.Text(o.Me.Name),
+		Restart: d.Memory.Restart.state(),
+		Reason:  d.Text(o.Me.Name),
+	}
+	if r := o.Restart.Scheduled; r.Serial != d.Memory.Restart.Scheduled {
+		v.ScheduledRestart = r.Document
 	}
 	seen := *o
 	seen.Memory = d.Memory

@@ -84,7 +84,7 @@ func refuse(o *Observation, why string) Decision {
 		m.armRewind()
 		return o.begin(Stop{Mode: StopImmediate}, DemoteNoLock, why)
 	}
-	if o.Settings.NoFailover || !o.DCS.Cluster.Failover.Empty() { // U3: the new leader may be behind me
+	if o.Settings.NoFailover || o.raceRequest() != nil { // U3: the new leader may be behind me
 		m.armRewind()
 	}
 	return o.wait(o.period()/2, ElectionRefused, why)
@@ -126,12 +126,6 @@ func (o *Observation) unfit() string {
 		return "nofailover is set"
 	}
 	return o.syncUnfit()
-}
-
-// wanted tells whether a pending request names this node as the new leader.
-func (o *Observation) wanted() bool {
-	f := o.DCS.Cluster.Failover
-	return f != nil && f.Candidate == o.Me.Name && !f.Bad
 }
 
 // clusterTimeline is the timeline that /history leads to; 0 when unknown. After
@@ -215,8 +209,8 @@ const peerTimeout = 2 * time.Second
 // lostRace is the comparison of ha-behaviour 2.2 and 2.4: why this node does
 // not claim, or "".
 func (o *Observation) lostRace() string {
-	f := o.DCS.Cluster.Failover
-	pending := f != nil && !f.Empty() && !f.Bad
+	f := o.raceRequest()
+	pending := f != nil
 	lag, skip := true, ""
 	switch {
 	case o.wanted():

@@ -30,16 +30,32 @@ func follow(o *Observation) Decision {
 			return d
 		}
 	}
+	if o.replayStuck() { // F6
+		return o.then(ResumeReplay{}, SecondaryResumes)
+	}
 	if want, stale := o.slotPlan(); stale {
 		return o.then(SyncSlots{Want: want}, SecondarySlots)
 	}
 	if !ready {
 		return o.rest(SecondaryNoUpstream, leader.Member)
 	}
-	if o.PG.Row.ReplicationState != "streaming" || o.PG.Row.Timeline != o.leaderTimeline() {
+	if !o.noStream() && (o.PG.Row.ReplicationState != "streaming" || o.PG.Row.Timeline != o.leaderTimeline()) {
 		return o.wait(min(settling, o.period()), SecondaryNoAction, leader.Member)
 	}
 	return o.rest(SecondaryNoAction, leader.Member)
+}
+
+// noStream: this member gets its WAL from the archive alone.
+func (o *Observation) noStream() bool { return o.Settings.Tags.Bool("nostream") }
+
+// replayStuck: from version 14 on, a standby pauses when the primary came up with
+// larger settings than its own. Told to go on it ends, and comes up with those of
+// its control file (ha-behaviour 7.8).
+func (o *Observation) replayStuck() bool {
+	if _, just := o.Last.Action.(ResumeReplay); just {
+		return false
+	}
+	return o.PG.Row.ReplayPaused && o.PG.ServerVersion >= 140000
 }
 
 // settling is the pause between looks at a standby that does not stream on the
@@ -61,6 +77,9 @@ func (o *Observation) leaderTimeline() timeline {
 // repoint follows another upstream by a reload when the settings name the wrong one.
 func (o *Observation) repoint() (Decision, bool) {
 	up, _ := o.upstream(o.followName())
+	if o.noStream() && !o.Settings.Pause && (o.PG.Upstream != "" || o.PG.Row.ReplicationState == "streaming") {
+		return o.then(Follow{}, SecondaryFollows, "nobody, as nostream says"), true
+	}
 	if up.ConnURL == "" || o.PG.Upstream == up.Member && o.PG.UpstreamURL == up.ConnURL {
 		return Decision{}, false
 	}
@@ -73,6 +92,9 @@ func (o *Observation) repoint() (Decision, bool) {
 // followName is whom this node follows (ha-behaviour 1.14).
 func (o *Observation) followName() string {
 	c := o.DCS.Cluster
+	if o.noStream() {
+		return ""
+	}
 	if up := o.Settings.ReplicateFrom; up != "" && up != o.Me.Name && c.Member(up) != nil {
 		return up
 	}

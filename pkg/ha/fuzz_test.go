@@ -83,7 +83,7 @@ func observation(d *dice) *Observation {
 	if d.yes() {
 		pg.HistoryLocal = wal.History{{Timeline: 1, LSN: 500}}
 	}
-	o.Op = Operation{Kind: OpKind(d.of(int(OpCheckDivergence) + 2)), Serial: int64(d.of(3)), Running: d.of(4) == 1, Started: plus(-time.Duration(d.of(400)) * sec),
+	o.Op = Operation{Kind: OpKind(d.of(int(OpRestart) + 2)), Serial: int64(d.of(3)), Running: d.of(4) == 1, Started: plus(-time.Duration(d.of(400)) * sec),
 		Ended: plus(-time.Duration(d.of(20)) * sec), Error: pick(d, "", "", "failed"), Divergence: Divergence(d.of(3)), Damaged: d.yes()}
 	if d.yes() {
 		answered(o, pick(d, Peer{}, standbyPeer(1000), standbyPeer(2000), Peer{Reachable: true}), pick(d, Peer{}, standbyPeer(900), standbyPeer(1000)))
@@ -101,6 +101,7 @@ func observation(d *dice) *Observation {
 	m.Bootstrap, m.Rewind = BootstrapStep(max(0, d.of(15)-10)), RewindState(d.of(5))
 	m.Demoting, m.Offline, m.Recovered, m.Primary, m.WasPaused = d.of(4) == 1, d.of(4) == 1, d.yes(), d.yes(), d.of(6) == 1
 	m.Releasing = pick[int64](d, 0, 0, myEpoch)
+	m.ComeBack, m.HandedOver = d.of(4) == 1, pick[int64](d, 0, 9)
 	m.FailedTries, m.OpSeen = d.of(3), int64(d.of(3))
 	m.YieldUntil, m.FailedOp, m.FailedStart = plus(time.Duration(d.of(9)-6)*sec), plus(time.Duration(d.of(9)-8)*sec), plus(time.Duration(d.of(9)-8)*sec)
 	o.Stopping = d.of(10) == 1
@@ -112,6 +113,11 @@ func observation(d *dice) *Observation {
 	if d.of(4) == 1 {
 		o.Reinit = Reinit{Serial: int64(d.of(3)), Force: d.yes(), FromLeader: d.yes(), Cancel: d.yes()}
 		m.Reinit = ReinitMemory{Seen: int64(d.of(3)), Wanted: d.yes(), Held: d.yes()}
+	}
+	if d.of(4) == 1 {
+		o.Restart = Restarts{Now: RestartRequest{Serial: int64(d.of(3)), Pending: d.yes()},
+			Scheduled: RestartRequest{Serial: int64(d.of(3)), At: o.Wall.Add(pick(d, 0, time.Hour, -time.Hour, sec)), Document: []byte(`{"a":1}`), PostmasterStart: pick(d, "", "x")}}
+		m.Restart = RestartMemory{Now: int64(d.of(3)), Scheduled: int64(d.of(3)), Runs: d.yes(), Overdue: d.yes()}
 	}
 	if d.of(3) == 1 {
 		s.Failsafe = d.of(4) != 1
@@ -140,6 +146,9 @@ func checkDecision(t *testing.T, o *Observation) {
 	}
 	if d.Wait <= 0 || d.Reason <= NoReason || d.Reason >= reasons || d.Text("n1") == "" {
 		t.Fatalf("malformed decision %+v", d)
+	}
+	if !d.Again && d.Memory.Restart.Now != o.Restart.Now.Serial {
+		t.Fatal("a request to restart has no answer")
 	}
 	v := NewView(o, &d)
 	if v.IsLeader(d.Memory.Lease.StopAt()) && !o.Settings.Pause {
@@ -197,8 +206,18 @@ func checkDecision(t *testing.T, o *Observation) {
 		if c.Initialize == nil || c.Initialize.SystemID != o.PG.SystemID || o.PG.Row.Timeline < clusterTimeline(c) {
 			t.Fatalf("promotes identifier %q on timeline %d", o.PG.SystemID, o.PG.Row.Timeline)
 		}
+	case Restart:
+		if o.PG.DataDir != DataDirPresent || o.Op.Running || o.Stopping || !o.DCS.Fresh || m.Demoting {
+			t.Fatalf("restarts %+v", o.PG)
+		}
+		if m.Restart.Now != o.Restart.Now.Serial && m.Restart.Scheduled != o.Restart.Scheduled.Serial {
+			t.Fatal("restarts without noting for whom")
+		}
+		if a.Primary && (m.Releasing != 0 && m.Releasing == l.Epoch || !o.Settings.Pause && (!l.Held(o.Now) || !armed || o.watchdogFault() != "")) {
+			t.Fatalf("restarts a primary with lease %+v, leash %+v", l, o.Leash)
+		}
 	case Start: // S9
-		if o.PG.DataDir != DataDirPresent || o.PG.Process != ProcessDown || o.Settings.Pause {
+		if o.PG.DataDir != DataDirPresent || o.PG.Process != ProcessDown || o.Settings.Pause && !o.Memory.ComeBack {
 			t.Fatalf("starts %+v", o.PG)
 		}
 		if a.Primary && m.Releasing == l.Epoch {
@@ -256,8 +275,8 @@ func checkDecision(t *testing.T, o *Observation) {
 		if c == nil || c.Leader != nil || o.Stopping && l.Epoch == 0 {
 			t.Fatalf("claims: leader %+v", c.Leader)
 		}
-		if c.Restore.Open() && c.Restore.Member != "n1" && l.Epoch == 0 && m.Bootstrap == BootstrapNone {
-			t.Fatalf("claims while %s is to restore the cluster", c.Restore.Member)
+		if c.Restore.Open() && c.Restore.Member != "n1" && c.Restore.ModRevision > m.Seen.Stale && l.Epoch == 0 && m.Bootstrap == BootstrapNone {
+			t.Fatalf("%s: claims while %s is to restore the cluster", d.Text("n1"), c.Restore.Member)
 		}
 	case WriteFailsafe:
 		if l.Epoch == 0 || !o.Settings.Failsafe || a.Members["n1"] == "" {

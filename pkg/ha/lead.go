@@ -43,7 +43,7 @@ func (o *Observation) lastCall(epoch int64) bool {
 
 // lead is row H3: the lock is held and renewed.
 func lead(o *Observation) Decision {
-	m, c := &o.Memory, o.DCS.Cluster
+	m := &o.Memory
 	if m.Demoting && o.Op.Kind == OpStop && o.Op.Error == "" { // the server came back by itself
 		m.Demoting = false
 	}
@@ -56,14 +56,11 @@ func lead(o *Observation) Decision {
 		return giveUpUnarmed(o)
 	case !o.armed():
 		return o.then(ArmLeash{}, LeaderArming)
-	case c.Initialize == nil || !dcs.InitializeValid(c.Initialize.SystemID): // S6
-		if dcs.InitializeValid(o.PG.SystemID) {
-			return o.then(WriteInitialize{SystemID: o.PG.SystemID, Revision: initializeRevision(c)}, LeaderRepairsInitialize)
-		}
-		return o.rest(NoSystemID)
-	case configMissing(c): // S7
-		return o.then(WriteConfig{Revision: configRevision(c)}, LeaderRepairsConfig)
-	case !o.PG.Known: // S19
+	}
+	if d, missing := o.repairKeys(); missing {
+		return d
+	}
+	if !o.PG.Known { // S19
 		return o.rest(LeaderNoQuery)
 	}
 	if d, ok := manualFailover(o); ok {
@@ -73,6 +70,20 @@ func lead(o *Observation) Decision {
 		return promote(o)
 	}
 	return stayPrimary(o)
+}
+
+// repairKeys: rows S6 and S7. The holder of the lock knows what belongs there.
+func (o *Observation) repairKeys() (d Decision, missing bool) {
+	c := o.DCS.Cluster
+	switch {
+	case (c.Initialize == nil || !dcs.InitializeValid(c.Initialize.SystemID)) && dcs.InitializeValid(o.PG.SystemID):
+		return o.then(WriteInitialize{SystemID: o.PG.SystemID, Revision: initializeRevision(c)}, LeaderRepairsInitialize), true
+	case c.Initialize == nil || !dcs.InitializeValid(c.Initialize.SystemID):
+		return o.rest(NoSystemID), true
+	case configMissing(c):
+		return o.then(WriteConfig{Revision: configRevision(c)}, LeaderRepairsConfig), true
+	}
+	return d, false
 }
 
 func (o *Observation) armFailed() bool {

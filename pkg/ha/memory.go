@@ -42,6 +42,12 @@ type Memory struct {
 	// Demoting: the server is being stopped to hand the leadership over; it is
 	// not to be restarted as primary.
 	Demoting bool
+	// HandedOver is the revision of the request that this node last handed the
+	// leadership over for.
+	HandedOver int64
+	// ComeBack: it was stopped to hand over, and is to be started again also in
+	// pause.
+	ComeBack bool
 	// Releasing is the epoch of a release that was sent and not answered: it may
 	// arrive yet, so the server must not become writable in that epoch.
 	Releasing int64
@@ -69,6 +75,7 @@ type Memory struct {
 
 	Restore RestoreMemory
 	Reinit  ReinitMemory
+	Restart RestartMemory
 
 	// FailsafeSent is of /failsafe as last written by this node.
 	FailsafeSent FailsafeWrite

@@ -39,6 +39,8 @@ type Observation struct {
 	Stopping bool
 	// Reinit is the newest request to make this member anew.
 	Reinit Reinit
+	// Restart are the newest requests to restart the server.
+	Restart Restarts
 	// Accepted is the newest word of an operator on what etcd holds.
 	Accepted Acceptance
 
@@ -242,6 +244,7 @@ const (
 	OpStop
 	OpPromote
 	OpCheckDivergence
+	OpRestart
 )
 
 // Operation is the long action that runs, or the last one that ended.

@@ -29,6 +29,8 @@ func (k OpKind) String() string {
 		return "promote"
 	case OpCheckDivergence:
 		return "comparing timelines"
+	case OpRestart:
+		return "restart"
 	}
 	return "unknown"
 }
@@ -47,7 +49,7 @@ func duringOperation(o *Observation) Decision {
 		return duringRestore(o)
 	case o.Memory.Bootstrap != BootstrapNone || o.Settings.Pause || k == OpStop:
 		return o.goesOn()
-	case !o.mayLead() && (k == OpPromote || k == OpStartPrimary): // A3, A4
+	case !o.mayLead() && (k == OpPromote || k == OpStartPrimary || k == OpRestart && o.Memory.Primary): // A3, A4
 		return o.cancel()
 	case o.mayLead() && (k == OpStartPrimary || k == OpCrashRecovery) && o.startOverdue(): // A1, B2
 		return o.giveUpIfSomebodyCan(StartTimeout, o.cancel())
@@ -73,7 +75,7 @@ func (o *Observation) mayCancel() bool {
 	switch o.Op.Kind {
 	case OpRewind, OpCrashRecovery, OpStartStandby, OpCheckDivergence:
 		return true
-	case OpClone:
+	case OpClone, OpRestart:
 		return true
 	case OpNone, OpBootstrap, OpPostBootstrap, OpRestore, OpStartPrimary, OpStop, OpPromote:
 	}
@@ -96,6 +98,9 @@ func (o *Observation) cancel() Decision {
 // startOverdue tells whether a primary takes longer to come back than
 // primary_start_timeout allows.
 func (o *Observation) startOverdue() bool {
+	if o.Memory.Restart.Overdue {
+		return true
+	}
 	since := o.Memory.CrashedPrimary
 	if since == 0 {
 		since = o.Op.Started

@@ -25,6 +25,9 @@ func paused(o *Observation) Decision {
 		if mine {
 			return o.then(o.releaseKey(true), PausedReleases, "the server is down")
 		}
+		if m.ComeBack {
+			return comeBack(o)
+		}
 		return o.rest(PausedLeaves, "the server is down")
 	case !o.PG.Known: // 11
 		return o.rest(PausedLeaves, "the server does not answer")
@@ -39,6 +42,9 @@ func paused(o *Observation) Decision {
 	}
 	if d, repoint := o.repoint(); repoint { // 12
 		return d
+	}
+	if want, stale := o.slotPlan(); stale { // 16
+		return o.then(SyncSlots{Want: want}, SecondarySlots)
 	}
 	return o.rest(PausedNoAction, "")
 }
@@ -55,6 +61,9 @@ func takeBackPaused(o *Observation) Decision {
 }
 
 func pausedLeader(o *Observation) Decision {
+	if d, missing := o.repairKeys(); missing { // S6, S7
+		return d
+	}
 	f := o.DCS.Cluster.Failover
 	if o.PG.Row.InRecovery {
 		if o.wanted() || f != nil && f.Candidate == o.Me.Name { // 7, H1
@@ -74,6 +83,9 @@ func pausedLeader(o *Observation) Decision {
 	if lines, stale := o.historyLines(); stale {
 		return o.then(WriteHistory{Lines: lines}, LeaderWritesHistory)
 	}
+	if want, stale := o.slotPlan(); stale { // 16
+		return o.then(SyncSlots{Want: want}, LeaderSlots)
+	}
 	return o.rest(PausedNoAction, ", the leader with the lock")
 }
 
@@ -83,7 +95,12 @@ func pausedLeaderless(o *Observation) Decision {
 	}
 	i := o.DCS.Cluster.Initialize
 	known := i == nil || i.SystemID == "" || !dcs.InitializeValid(i.SystemID) || i.SystemID == o.PG.SystemID
+	f := o.raceRequest()
 	switch {
+	case !o.PG.Row.InRecovery && f != nil && f.Candidate != "" && f.Candidate != o.Me.Name && o.DCS.Cluster.Member(f.Candidate) == nil: // 20
+		return o.then(CleanFailover{Revision: f.ModRevision}, FailoverCleaned, f.Candidate+" is no member any more")
+	case !o.PG.Row.InRecovery && f != nil && f.Candidate != "" && f.Candidate != o.Me.Name: // 2.4
+		return o.rest(PausedNoAction, ", leaving it to the requested candidate "+f.Candidate)
 	case !o.PG.Row.InRecovery && known && o.Memory.holdOff(o) == 0: // 3
 		return o.then(Claim{}, ElectionWins)
 	case o.wanted() && o.DCS.Cluster.Failover.ScheduledAt.IsZero() && !o.Settings.NoFailover: // 2, 2.1.2

@@ -32,6 +32,7 @@ const (
 	SecondaryFollows
 	SecondaryNoUpstream
 	SecondarySlots
+	SecondaryResumes
 	SecondaryDisarms
 	DemoteNoLock
 	DemoteOffline
@@ -96,6 +97,9 @@ const (
 	RestorePublishes
 	RestoreFails
 	ReinitStops
+	RestartRuns
+	RestartScheduled
+	RestartDropped
 	OperationRuns
 	OperationCancelled
 	PausedNoAction
@@ -138,6 +142,7 @@ var reasonTexts = [reasons]string{
 	SecondaryFollows:        "following a new leader (%d)",
 	SecondaryNoUpstream:     "no action. I am (%me), a secondary, and waiting for the leader (%d) to be running",
 	SecondarySlots:          "updating replication slots",
+	SecondaryResumes:        "resuming WAL replay, which PostgreSQL has paused",
 	SecondaryDisarms:        "telling the leash that I am not the leader",
 	DemoteNoLock:            "demoting self because I do not hold the lock: %d",
 	DemoteOffline:           "demoting self because etcd is not accessible and I was a leader: %d",
@@ -194,6 +199,9 @@ var reasonTexts = [reasons]string{
 	RestorePublishes:        "the cluster is restored; publishing it",
 	RestoreFails:            "ending the restore order: %d",
 	ReinitStops:             "stopping to make this member anew, as requested",
+	RestartRuns:             "restarting the server, as requested",
+	RestartScheduled:        "restarting the server, as scheduled",
+	RestartDropped:          "dropping the scheduled restart: %d",
 	CloneRetryLater:         "the copy failed; trying again: %d",
 	CloneWaits:              "waiting for the leader (%d) to be running before copying it",
 	DataDirBad:              "the data directory cannot be used: %d",

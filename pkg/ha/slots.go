@@ -29,7 +29,7 @@ func (o *Observation) slotPlan() (want []Slot, stale bool) {
 		have, exists := o.PG.Slots[s.Name]
 		stale = stale || !exists || o.mayAdvance(s) && min(s.LSN, o.PG.Row.Position) > have
 	}
-	if !o.Settings.KeepUnknownSlots {
+	if !o.Settings.KeepUnknownSlots && !o.Settings.Pause { // 1.23.16
 		for name := range o.PG.Slots {
 			stale = stale || !listed[name]
 		}

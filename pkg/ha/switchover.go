@@ -11,7 +11,8 @@ import (
 // by the leader. ok is false when there is nothing to do about one.
 func manualFailover(o *Observation) (d Decision, ok bool) {
 	f := o.DCS.Cluster.Failover
-	if f.Empty() || o.Settings.Pause && o.PG.Row.InRecovery { // M1
+	stands := o.standing(f)
+	if stands == requestNone || o.Settings.Pause && o.PG.Row.InRecovery { // M1
 		return d, false
 	}
 	clean := func(why string) (Decision, bool) {
@@ -20,15 +21,19 @@ func manualFailover(o *Observation) (d Decision, ok bool) {
 		}
 		return o.then(CleanFailover{Revision: f.ModRevision}, FailoverCleaned, why), true
 	}
-	if f.Bad {
+	switch stands {
+	case requestBad:
 		return clean("its scheduled time cannot be read")
-	}
-	if !f.ScheduledAt.IsZero() { // M2
-		if due, stale := o.scheduled(f.ScheduledAt); stale {
-			return clean("its time has passed")
-		} else if !due {
+	case requestPast: // M2
+		return clean("its time has passed")
+	case requestServed:
+		return clean("I have handed over for it before")
+	case requestEarly:
+		if o.Settings.Pause || o.PG.Row.InRecovery || (f.Leader == "" || f.Leader == o.Me.Name) && f.Candidate != o.Me.Name {
 			return d, false
 		}
+		return clean("the leadership changed before its time had come") // U1, M3
+	case requestNone, requestDue:
 	}
 	switch {
 	case o.PG.Row.InRecovery:
@@ -49,15 +54,8 @@ func manualFailover(o *Observation) (d Decision, ok bool) {
 	if !can { // M6
 		return clean("no good candidate has been found")
 	}
-	o.Memory.Demoting = true // M7
+	o.Memory.Demoting, o.Memory.ComeBack, o.Memory.HandedOver = true, true, f.ModRevision // M7
 	return o.begin(Stop{Mode: StopFast, Checkpoint: true}, HandOver), true
-}
-
-// scheduled is ha-behaviour 1.18.
-func (o *Observation) scheduled(at time.Time) (due, stale bool) {
-	delta := at.Sub(o.Wall)
-	late := o.Settings.LoopWait * 3 / 2
-	return delta <= 0 && !o.Settings.Pause, delta < -late && !o.Settings.Pause
 }
 
 type failoverQuery struct {

@@ -50,6 +50,10 @@ type View struct {
 	PendingRestart      map[string]PendingRestart
 	Operation           Operation
 	Progress            *dcs.Progress // of a copy or restore that runs, as published
+	// Restart tells what became of the newest requests to restart the server;
+	// ScheduledRestart is the one that waits for its time, as JSON.
+	Restart          RestartState
+	ScheduledRestart []byte
 
 	Tags                 dcs.Tags // as published
 	NoLoadBalance        bool

@@ -235,6 +235,19 @@ func (s *Server) Follow(ctx context.Context, up *Upstream) (FollowResult, error)
 	return FollowReloaded, nil
 }
 
+// ResumeReplay ends a pause of WAL replay. A standby that had paused because its
+// settings are too small shuts down then.
+func (s *Server) ResumeReplay(ctx context.Context) error {
+	err := s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		_, err := c.Exec(ctx, "SELECT pg_wal_replay_resume()")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("resume WAL replay: %w", err)
+	}
+	return nil
+}
+
 // recoveryDiffers compares the wanted recovery settings with the running ones;
 // asked is false when the server did not answer.
 func (s *Server) recoveryDiffers(ctx context.Context, want settings) (differ map[string]bool, asked bool) {

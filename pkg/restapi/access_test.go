@@ -148,7 +148,8 @@ func TestClientCertificateRule(t *testing.T) {
 
 func TestCrossSite(t *testing.T) {
 	a := newAgent(t, "healthy-async", "pg-db-02")
-	h := newServer(t, a, Settings{}).Handler()
+	// httptest's requests are to example.com.
+	h := newServer(t, a, Settings{RestAPI: config.RestAPI{ConnectAddress: "Example.com:8008", Listen: "0.0.0.0:8008"}}).Handler()
 	for _, c := range []struct {
 		header, value string
 		want          int
@@ -162,6 +163,32 @@ func TestCrossSite(t *testing.T) {
 		}
 		if got := ask(h, "GET", "/primary", "", func(r *http.Request) { r.Header.Set(c.header, c.value) }); got.Code != 200 {
 			t.Errorf("GET with %s: %s gives %d", c.header, c.value, got.Code)
+		}
+	}
+}
+
+// TestRebinding: a foreign name that was pointed at our address is of the same
+// origin for a browser, and no name of ours.
+func TestRebinding(t *testing.T) {
+	for _, c := range []struct {
+		host, origin string
+		want         int
+	}{
+		{"evil.example:8008", "http://evil.example:8008", 403}, {"evil.example", "http://evil.example", 403},
+		{"evil.example:8008", "", 202}, // no browser
+		{"pg1.example:8008", "http://pg1.example:8008", 202}, {"listen.example:8008", "http://listen.example:8008", 202},
+		{"192.0.2.1:8008", "http://192.0.2.1:8008", 202}, {"[2001:db8::1]:8008", "http://[2001:db8::1]:8008", 202}, {"localhost:8008", "http://localhost:8008", 202},
+	} {
+		a := newAgent(t, "healthy-async", "pg-db-02")
+		h := newServer(t, a, Settings{RestAPI: config.RestAPI{ConnectAddress: "pg1.example:8008", Listen: "listen.example:8008"}}).Handler()
+		got := ask(h, "POST", "/reload", "", func(r *http.Request) {
+			r.Host = c.host
+			if c.origin != "" {
+				r.Header.Set("Origin", c.origin)
+			}
+		})
+		if got.Code != c.want || (a.reloads == 1) != (c.want == 202) {
+			t.Errorf("Host %s, Origin %s: %d, want %d", c.host, c.origin, got.Code, c.want)
 		}
 	}
 }

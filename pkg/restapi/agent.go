@@ -14,6 +14,7 @@ import (
 type Agent interface {
 	Backups
 	Events
+	Restarts
 	// View is the newest published state; never nil. A View is immutable, so
 	// the same pointer means the same content.
 	View() *ha.View

@@ -43,6 +43,7 @@ type fakeAgent struct {
 	accepts []string // words of operators
 	fakeBackups
 	fakeEvents
+	fakeRestarts
 	// onFailover runs after a failover request was written.
 	onFailover func(*fakeAgent)
 }
@@ -174,7 +175,7 @@ func (a *staleReader) ReadCluster(context.Context) (*dcs.Cluster, error) { retur
 func (a *fakeAgent) count() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.writes) + a.reloads
+	return len(a.writes) + a.reloads + len(a.restarts)
 }
 
 // recorded is one recorded request with its answer.

@@ -92,15 +92,6 @@ func TestSmallRequests(t *testing.T) {
 	if got := ask(h, "POST", "/reload", ""); got.Code != 202 || a.reloads != 1 || got.Body.String() != "reload scheduled" {
 		t.Errorf("reload: %d %q, %d reloads", got.Code, got.Body, a.reloads)
 	}
-	for _, path := range []string{"/restart", "/sigterm", "/citus", "/mpp"} {
-		got := ask(h, "POST", path, `{"a":1}`)
-		if want := path[1:] + " is not supported yet by this version of pgha"; got.Code != 501 || got.Body.String() != want {
-			t.Errorf("%s: %d %q", path, got.Code, got.Body)
-		}
-		if got := ask(h, "GET", path, ""); got.Code != 503 {
-			t.Errorf("GET %s: %d", path, got.Code)
-		}
-	}
 }
 
 // TestFirstSegmentSelects: what follows the first segment does not matter to

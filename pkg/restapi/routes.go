@@ -34,6 +34,7 @@ func (s *Server) routes() http.Handler {
 	r.Post("/switchover", s.unsafe(s.switchover))
 	r.Post("/failover", s.unsafe(s.failover))
 	r.Delete("/switchover", s.unsafe(s.deleteSwitchover))
+	r.Post("/restart", s.unsafe(s.restart))
 	r.Delete("/restart", s.unsafe(s.deleteRestart))
 	r.Post("/failsafe", s.unsafe(s.postFailsafe))
 	r.Post("/reinitialize", s.unsafe(s.reinitialize))
@@ -41,9 +42,9 @@ func (s *Server) routes() http.Handler {
 	r.Post("/accept_dcs", s.unsafe(s.acceptDCS))
 	s.backupRoutes(r)
 	s.eventRoutes(r)
-	for _, path := range []string{"/restart", "/sigterm", "/citus", "/mpp"} {
-		r.Post(path, s.unsafe(s.notYet))
-	}
+	r.Post("/sigterm", s.unsafe(s.sigterm))
+	r.Post("/citus", s.unsafe(s.event))
+	r.Post("/mpp", s.unsafe(s.event))
 	r.NotFound(s.fallback)
 	r.MethodNotAllowed(s.fallback)
 	return r
@@ -216,12 +217,15 @@ func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {
 	s.text(w, http.StatusAccepted, "reload scheduled")
 }
 
-// deleteRestart: restarts cannot be scheduled in this version, so there is
-// never one to remove.
-func (s *Server) deleteRestart(w http.ResponseWriter, _ *http.Request) {
-	s.text(w, http.StatusNotFound, "no restarts are scheduled")
+// sigterm answers POST /sigterm, which Patroni's own tests alone have a use for.
+func (s *Server) sigterm(w http.ResponseWriter, _ *http.Request) {
+	s.text(w, http.StatusAccepted, "no effect; stop the service to stop the agent")
 }
 
-func (s *Server) notYet(w http.ResponseWriter, req *http.Request) {
-	s.text(w, http.StatusNotImplemented, segment(req)[1:]+" is not supported yet by this version of pgha")
+// event answers POST /citus and /mpp: there are no groups of clusters here, so
+// that an event of another group concerns nobody.
+func (s *Server) event(w http.ResponseWriter, req *http.Request) {
+	if _, _, ok := body(w, req); ok {
+		s.text(w, http.StatusOK, "OK")
+	}
 }

@@ -153,7 +153,7 @@ func (s *Server) guard(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		r := s.rules.Load()
 		switch {
-		case crossSite.Check(req) != nil:
+		case crossSite.Check(req) != nil, r.rebound(req):
 			s.text(w, http.StatusForbidden, "cross-site requests are refused")
 		case !s.allowedSource(req, r):
 			s.text(w, http.StatusForbidden, "Access is denied")
@@ -163,6 +163,28 @@ func (s *Server) guard(h http.HandlerFunc) http.HandlerFunc {
 			h(w, req)
 		}
 	}
+}
+
+// rebound tells whether a browser was led here by a name that is not ours: a site
+// that points its own name at our address is of the same origin then. Programs
+// send no Origin, and may call us what they like.
+func (r *rules) rebound(req *http.Request) bool {
+	if req.Header.Get("Origin") == "" {
+		return false
+	}
+	host := hostname(req.Host)
+	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" {
+		return false
+	}
+	return !strings.EqualFold(host, hostname(r.settings.ConnectAddress)) && !strings.EqualFold(host, hostname(r.settings.Listen))
+}
+
+// hostname is the host of host:port, or of a host alone.
+func hostname(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return strings.Trim(address, "[]")
 }
 
 // allowedSource tells whether the request's address is on the allowlist or, if

@@ -1,6 +1,7 @@
 package restapi
 
 import (
+	"encoding/json"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,6 +166,9 @@ func (s status) cluster(o *pyjson.Object) {
 		o.Set("pending_restart_reason", pendingReason(v.PendingRestart))
 	}
 	o.Set("patroni", pyjson.Object{field("version", v.Version), field("scope", v.Scope), field("name", v.Name)})
+	if len(v.ScheduledRestart) > 0 {
+		o.Set("scheduled_restart", json.RawMessage(v.ScheduledRestart))
+	}
 	o.SetIf("watchdog_failed", v.WatchdogFailed)
 	o.SetIf("leash_off", v.LeashOff) // a member of ours
 	if own := ownFields(v); len(own) > 0 {

@@ -66,8 +66,8 @@ func (s *Server) manualFailover(w http.ResponseWriter, req *http.Request, act ac
 	if c.Config != nil {
 		env.mode, _, env.paused, env.loopWait = parseDynamic(c.Config.Raw)
 	}
-	act, no := env.checkRequest(act, r)
-	if no == nil {
+	act, at, no := env.checkRequest(act, r)
+	if no == nil && at.IsZero() { // who can take over then, nobody knows now
 		no = env.checkCluster(act, r, func(members []dcs.Member) map[string]ha.Peer {
 			ctx, cancel := context.WithTimeout(req.Context(), memberTimeout)
 			defer cancel()
@@ -82,11 +82,15 @@ func (s *Server) manualFailover(w http.ResponseWriter, req *http.Request, act ac
 	if c.Failover != nil {
 		revision = c.Failover.ModRevision
 	}
-	s.log.Info("manual "+string(act)+" requested", "leader", r.Leader, "candidate", r.Candidate, "from", req.RemoteAddr)
+	s.log.Info("manual "+string(act)+" requested", "leader", r.Leader, "candidate", r.Candidate, "scheduled_at", r.ScheduledAt, "by", s.by(req))
 	// Guarded by what was just read: of two requests at once one wins.
-	if err := s.putFailoverKey(req.Context(), dcs.Failover{Leader: r.Leader, Candidate: r.Candidate}, &revision); err != nil {
+	if err := s.putFailoverKey(req.Context(), dcs.Failover{Leader: r.Leader, Candidate: r.Candidate, ScheduledAt: at}, &revision); err != nil {
 		s.log.Warn("write /failover", "error", err)
 		s.text(w, http.StatusServiceUnavailable, "failed to write failover key into DCS")
+		return
+	}
+	if !at.IsZero() {
+		s.text(w, http.StatusAccepted, act.title()+" scheduled")
 		return
 	}
 	s.reportFailover(w, req, act, r.Candidate, env)
@@ -134,8 +138,8 @@ type failoverEnv struct {
 
 // checkRequest applies rows 1-7 of the table in wire contract §5.8. A failover
 // that names a leader goes on as a switchover.
-func (e failoverEnv) checkRequest(act action, r SwitchoverRequest) (action, *refusal) {
-	no := func(code int, text string) (action, *refusal) { return act, &refusal{code, text} }
+func (e failoverEnv) checkRequest(act action, r SwitchoverRequest) (_ action, at time.Time, bad *refusal) {
+	no := func(code int, text string) (action, time.Time, *refusal) { return act, at, &refusal{code, text} }
 	switch {
 	case act == actFailover && r.Candidate == "":
 		return no(http.StatusBadRequest, "Failover could be performed only to a specific candidate")
@@ -147,8 +151,8 @@ func (e failoverEnv) checkRequest(act action, r SwitchoverRequest) (action, *ref
 		return no(http.StatusBadRequest, "Can't schedule switchover in the paused state")
 	}
 	if r.ScheduledAt != "" {
-		if bad := e.checkSchedule(r.ScheduledAt); bad != nil {
-			return act, bad
+		if at, bad = readSchedule(r.ScheduledAt, string(actSwitchover), e.now); bad != nil {
+			return act, at, bad
 		}
 	}
 	if e.paused && r.Candidate == "" {
@@ -157,28 +161,10 @@ func (e failoverEnv) checkRequest(act action, r SwitchoverRequest) (action, *ref
 	if r.Leader != "" {
 		act = actSwitchover
 	}
-	switch {
-	case r.Leader != "" && r.Leader == r.Candidate:
+	if r.Leader != "" && r.Leader == r.Candidate {
 		return no(http.StatusBadRequest, "Switchover target and source are the same")
-	case r.ScheduledAt != "":
-		return no(http.StatusBadRequest, "scheduled switchover is not supported yet by this version of pgha")
 	}
-	return act, nil
-}
-
-// checkSchedule judges scheduled_at.
-func (e failoverEnv) checkSchedule(text string) *refusal {
-	at, zone, ok := parseISO(text)
-	switch {
-	case !ok:
-		return &refusal{http.StatusUnprocessableEntity,
-			"Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601"}
-	case !zone:
-		return &refusal{http.StatusBadRequest, "Timezone information is mandatory for the scheduled switchover"}
-	case at.Before(e.now):
-		return &refusal{http.StatusUnprocessableEntity, "Cannot schedule switchover in the past"}
-	}
-	return nil
+	return act, at, nil
 }
 
 // parseISO reads an ISO 8601 date and time; zone tells whether it had an offset.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,7 +51,6 @@ func TestSwitchoverRefusals(t *testing.T) {
 		{"4 paused", "/switchover", `{"leader":"pg-db-02","scheduled_at":` + soon + `}`, func(a *fakeAgent) { setConfig(a, `{"pause":true}`) }, 400, "Can't schedule switchover in the paused state"},
 		{"6 paused, nobody named", "/switchover", `{"leader":"pg-db-02"}`, func(a *fakeAgent) { setConfig(a, `{"pause":true}`) }, 400, "Switchover is possible only to a specific candidate in a paused state"},
 		{"7 onto itself", "/switchover", `{"leader":"x","candidate":"x","scheduled_at":` + soon + `}`, nil, 400, "Switchover target and source are the same"},
-		{"scheduled", "/switchover", `{"leader":"pg-db-02","scheduled_at":` + soon + `}`, nil, 400, "scheduled switchover is not supported yet by this version of pgha"},
 		{"8 other leader", "/switchover", `{"leader":"pg-db-01"}`, nil, 412, "leader name does not match"},
 		{"8 failover with a leader goes on as switchover", "/failover", `{"leader":"pg-db-01","candidate":"pg-db-03"}`, nil, 412, "leader name does not match"},
 		{"8 no lock holder", "/switchover", `{"leader":"pg-db-02"}`, func(a *fakeAgent) { changeCluster(a, func(c *dcs.Cluster) { c.Leader = nil }) }, 412, "leader name does not match"},
@@ -183,7 +183,51 @@ func TestSwitchoverRace(t *testing.T) {
 	}
 }
 
-// TestDeleteSwitchover removes a scheduled request, which another tool wrote.
+// TestScheduleSwitchover: who can take over then is not asked now, and nothing
+// is waited for.
+func TestScheduleSwitchover(t *testing.T) {
+	const at = "2100-01-02T03:04:05+02:00"
+	for _, c := range []struct {
+		name, path, body string
+		change           func(*fakeAgent)
+		code             int
+		text             string
+		want             *dcs.Failover
+	}{
+		{"anybody", "/switchover", `{"leader":"pg-db-02","scheduled_at":"` + at + `"}`, nil, 202, "Switchover scheduled", &dcs.Failover{Leader: "pg-db-02"}},
+		{"a candidate", "/switchover", `{"leader":"pg-db-02","candidate":"pg-db-01","scheduled_at":"` + at + `"}`, func(a *fakeAgent) { clear(a.peers) }, 202, "Switchover scheduled",
+			&dcs.Failover{Leader: "pg-db-02", Candidate: "pg-db-01"}},
+		{"a failover never", "/failover", `{"leader":"pg-db-02","candidate":"pg-db-01","scheduled_at":"` + at + `"}`, nil, 400, "Failover can't be scheduled", nil},
+		{"write fails", "/switchover", `{"leader":"pg-db-02","scheduled_at":"` + at + `"}`, func(a *fakeAgent) { a.putErr = dcs.ErrUnknown }, 503, "failed to write failover key into DCS", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := newAgent(t, "healthy-async", "pg-db-02")
+			goodPeers(a)
+			if c.change != nil {
+				c.change(a)
+			}
+			got := ask(newServer(t, a, Settings{}).Handler(), http.MethodPost, c.path, c.body)
+			if got.Code != c.code || got.Body.String() != c.text {
+				t.Errorf("%d %q, want %d %q", got.Code, got.Body, c.code, c.text)
+			}
+			f := a.view.Cluster.Failover
+			if c.want == nil {
+				if a.count() != 0 {
+					t.Errorf("wrote %v", a.writes)
+				}
+				return
+			}
+			if f == nil || f.Leader != c.want.Leader || f.Candidate != c.want.Candidate || dcs.FormatTime(f.ScheduledAt) != at {
+				t.Errorf("wrote %+v, want %+v at %s", f, c.want, at)
+			}
+			if got := ask(newServer(t, a, Settings{}).Handler(), http.MethodGet, "/cluster", "").Body.String(); !strings.Contains(got, `"scheduled_switchover": {"at": "`+at+`"`) {
+				t.Errorf("not shown: %s", got)
+			}
+		})
+	}
+}
+
+// TestDeleteSwitchover removes a scheduled request.
 func TestDeleteSwitchover(t *testing.T) {
 	a := newAgent(t, "pending-restart", "pg-db-01")
 	s := newServer(t, a, Settings{})

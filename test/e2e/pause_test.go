@@ -51,3 +51,34 @@ func TestPauseSuspendsTheLeash(t *testing.T) {
 	r.streaming(lab.Boottime())
 	r.finish(bounded)
 }
+
+// Scenarios 49 and 50: in pause a dead server stays down until somebody asks for
+// it, and a switchover to a candidate works, after which the old leader streams.
+func TestPauseAndOperators(t *testing.T) {
+	r := begin(t)
+	standby := r.replica()
+	r.must(r.Patch(r.ctx, object{"pause": true}))
+	r.eventually("pause", func() bool { return r.field(standby, "pause") == true && r.field(r.leader, "pause") == true })
+	_, offset := r.AgentLog(standby, 0)
+	r.must(r.Signal(standby, lab.Postmaster, syscall.SIGKILL))
+	r.eventually("the server of "+standby.Name+" is left down", func() bool {
+		log, _ := r.AgentLog(standby, offset)
+		return strings.Contains(log, "PAUSE: the server is left as it is: the server is down")
+	})
+	if _, err := r.Pid(standby, lab.Postmaster); err == nil {
+		t.Error("a server that died in pause was started")
+	}
+	r.send(standby, "POST", "/restart", nil, 200, "restarted successfully")
+	r.streaming(lab.Boottime())
+
+	began := lab.Boottime()
+	r.send(r.leader, "POST", "/switchover", object{"leader": r.leader.Name}, 400, "only to a specific candidate in a paused state")
+	r.send(r.leader, "POST", "/switchover", object{"leader": r.leader.Name, "candidate": standby.Name}, 200, "Successfully switched over")
+	if next := r.newLeader(r.leader); next != standby {
+		t.Errorf("%s leads", next.Name)
+	}
+	t.Logf("switchover in pause: gap %d ms, all streaming after %d ms", r.gap(began).Milliseconds(), r.streaming(began).Milliseconds())
+	r.must(r.Patch(r.ctx, object{"pause": nil}))
+	r.eventually("no pause", func() bool { return r.field(standby, "pause") == nil })
+	r.finish(bounded)
+}

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
 	"github.com/pgha/pgha/internal/lab"
 )
@@ -37,5 +38,46 @@ func TestSwitchover(t *testing.T) {
 		t.Logf("switchover %s to %s: gap %d ms, all streaming after %d ms", leader.Name, next.Name, gap.Milliseconds(), back.Milliseconds())
 		leader = next
 	}
+	r.finish(none)
+}
+
+// Scenario 51: a switchover is scheduled, shown, taken back, and happens at its
+// time and once; in pause none can be scheduled, and one that was waits.
+func TestScheduledSwitchover(t *testing.T) {
+	r := begin(t)
+	scheduled := func() any {
+		var doc object
+		if _, err := r.Get(r.ctx, r.leader, "/cluster", &doc); err != nil {
+			return nil
+		}
+		return doc["scheduled_switchover"]
+	}
+	in := func(d time.Duration) object {
+		return object{"leader": r.leader.Name, "scheduled_at": time.Now().Add(d).Format(time.RFC3339Nano)}
+	}
+	r.send(r.leader, "DELETE", "/switchover", nil, 404, "no switchover is scheduled")
+	r.send(r.leader, "POST", "/switchover", in(time.Hour), 202, "Switchover scheduled")
+	r.eventually("it is shown", func() bool { return scheduled() != nil })
+	r.send(r.leader, "DELETE", "/switchover", nil, 200, "scheduled switchover deleted")
+	r.eventually("it is not shown any more", func() bool { return scheduled() == nil })
+
+	r.must(r.Patch(r.ctx, object{"pause": true}))
+	r.eventually("pause", func() bool { return r.field(r.leader, "pause") == true })
+	r.send(r.leader, "POST", "/switchover", in(time.Hour), 400, "in the paused state")
+	r.must(r.Patch(r.ctx, object{"pause": nil}))
+	r.eventually("no pause", func() bool { return r.field(r.leader, "pause") == nil })
+
+	due := time.Now().Add(3 * time.Second)
+	r.send(r.leader, "POST", "/switchover", object{"leader": r.leader.Name, "scheduled_at": due.Format(time.RFC3339Nano)}, 202, "Switchover scheduled")
+	next := r.newLeader(r.leader)
+	if early := time.Until(due); early > 0 {
+		t.Errorf("switched over %s before its time", early)
+	}
+	t.Logf("scheduled switchover to %s: %d ms after its time, gap %d ms", next.Name, time.Since(due).Milliseconds(), r.gap(r.began).Milliseconds())
+	r.streaming(lab.Boottime())
+	if leaders := r.Leaders(r.ctx); len(leaders) != 1 || leaders[0] != next {
+		t.Errorf("leads now: %v", leaders)
+	}
+	r.eventually("the request is gone", func() bool { return scheduled() == nil })
 	r.finish(none)
 }

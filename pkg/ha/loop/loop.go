@@ -22,6 +22,8 @@ type Node interface {
 	Facts(ctx context.Context) ha.Postgres
 	// Follow points the running standby at another upstream.
 	Follow(ctx context.Context, up ha.Upstream) error
+	// ResumeReplay lets a standby replay WAL again that has paused.
+	ResumeReplay(ctx context.Context) error
 	// SyncSlots makes the physical slots those wanted.
 	SyncSlots(ctx context.Context, want []ha.Slot) error
 	// SetSyncNames puts synchronous_standby_names into force and returns once
@@ -77,6 +79,8 @@ type Options struct {
 	Configure func(ctx context.Context, document []byte)
 	// Reinit returns the newest request to make this member anew; optional.
 	Reinit func() ha.Reinit
+	// Restart returns the newest requests to restart the server; optional.
+	Restart func() ha.Restarts
 	// Accepted returns the newest word of an operator on what etcd holds; optional.
 	Accepted func() ha.Acceptance
 	// Seen is the newest of etcd that an earlier run saw.
@@ -224,6 +228,9 @@ func (l *Loop) observe(ctx context.Context) ha.Observation {
 	}
 	if l.Options.Reinit != nil {
 		o.Reinit = l.Options.Reinit()
+	}
+	if l.Options.Restart != nil {
+		o.Restart = l.Options.Restart()
 	}
 	if l.Options.Accepted != nil {
 		o.Accepted = l.Options.Accepted()
