@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
@@ -92,6 +93,9 @@ func (o *Observation) note() {
 		o.noteOrder()
 	}
 	if m.Lease.Epoch != 0 && !m.Lease.Held(o.Now) && !o.Settings.Pause {
+		if m.Lease.Attempt > m.Lease.Renewed {
+			m.Lapsed = m.Lease.Epoch
+		}
 		m.Lease = Lease{} // its time for an orderly stop has begun: not a leader any more
 	}
 	o.noteReinit()
@@ -148,7 +152,12 @@ func (o *Observation) noteCluster() {
 func (o *Observation) noteOutcome() {
 	m, last := &o.Memory, o.Last
 	switch a := last.Action.(type) {
+	case ArmLeash:
+		if m.Unarmed = ""; last.Result != ResultOK {
+			m.Unarmed = cmp.Or(last.Error, "no answer")
+		}
 	case Claim:
+		m.Unarmed = ""
 		if last.Result == ResultOK {
 			m.Lease, m.Demoting = m.Lease.Reclaimed(last.Epoch, last.Sent, last.Timing), false
 			m.noteLeader(o.Me.Name, o.Me.Name)

@@ -21,6 +21,10 @@ func elect(o *Observation) Decision {
 	if o.promised() {
 		return o.keepPromise()
 	}
+	if o.mayWrite() && o.Leash.Armed != 0 && !o.Leash.Suspended && o.Now >= o.Leash.Deadline.Add(-m.stopBudget(o)) { // before the leash has to
+		m.armRewind()
+		return o.begin(Stop{Mode: StopFast, Escalate: m.stopBudget(o) / 2}, DemoteNoLock, "my leadership could not be renewed in time")
+	}
 	if o.claimsInitialize() { // E4, E5
 		if o.PG.Known && o.PG.Row.InRecovery {
 			switch {
@@ -118,7 +122,7 @@ func (o *Observation) unfit() string {
 		return fmt.Sprintf("my timeline %d is older than the cluster's %d", o.PG.Row.Timeline, clusterTimeline(c))
 	case o.watchdogFault() != "": // 2.1.8, for a running primary too: it could not be armed
 		return "the watchdog is required and cannot be used: " + o.watchdogFault()
-	case o.unlisted(): // for a running primary too: a leader that lives by the others would not hear of its claim
+	case o.unlisted(o.Me.Name): // for a running primary too: a leader that lives by the others would not hear of its claim
 		return "failsafe_mode is on and I am not in /failsafe"
 	case !o.PG.Row.InRecovery:
 		return ""
@@ -216,7 +220,7 @@ func (o *Observation) lostRace() string {
 	case o.wanted():
 		return ""
 	case pending && f.Candidate != "":
-		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && !o.leftBehind(p) && o.DCS.Cluster.Member(f.Candidate) != nil {
+		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && !o.leftBehind(p) && !o.unlisted(f.Candidate) && o.DCS.Cluster.Member(f.Candidate) != nil {
 			return "leaving it to the requested candidate " + f.Candidate
 		}
 		lag = false
@@ -258,7 +262,7 @@ func (o *Observation) compare(lag bool, skip string) string {
 		switch {
 		case !p.InRecovery:
 			return mem.Name + " still runs as a primary"
-		case o.leftBehind(p): // it cannot win, however much of the old timeline it has
+		case o.leftBehind(p), o.unlisted(mem.Name): // it cannot win, however much WAL it has
 			continue
 		case p.Position > mine && sync && mem.Name == s.Leader: // what it has more was acknowledged to nobody
 			votes.ahead = true

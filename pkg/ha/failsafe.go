@@ -194,12 +194,12 @@ func MayPromise(o *Observation, d *Decision) bool {
 
 // unlisted: 2.1.9. A node that is not in /failsafe was not asked by a leader
 // that lives by it.
-func (o *Observation) unlisted() bool {
+func (o *Observation) unlisted(name string) bool {
 	f := o.DCS.Cluster.Failsafe
 	if !o.Settings.Failsafe || f == nil || len(f.Members) == 0 {
 		return false
 	}
-	_, listed := f.Members[o.Me.Name]
+	_, listed := f.Members[name]
 	return !listed
 }
 

@@ -19,7 +19,7 @@ func takeBack(o *Observation) Decision {
 		return o.rest(ElectionRefused, "the leader key carries my name, but another installation wrote it; is "+o.Me.Name+" configured on two hosts?")
 	}
 	spent := !o.Settings.LeashOff && o.Leash.Highest >= o.Memory.Hold(l.Epoch) && o.Leash.Armed != o.Memory.Hold(l.Epoch)
-	_, tried := o.Last.Action.(TakeBack)
+	tried := o.roundFailed() || o.Memory.Lapsed == l.Epoch
 	switch {
 	case o.Memory.Releasing == l.Epoch && o.readOnly():
 		return o.then(o.releaseKey(true), HandOverStops)
@@ -33,6 +33,16 @@ func takeBack(o *Observation) Decision {
 	default:
 		return o.then(Release{Epoch: l.Epoch, Clean: true}, TakeBackLatched)
 	}
+}
+
+// roundFailed tells whether the action just before was a round that did not
+// succeed. Another one would take time that an orderly stop needs.
+func (o *Observation) roundFailed() bool {
+	switch o.Last.Action.(type) {
+	case TakeBack, Renew, Claim:
+		return o.Last.Result != ResultOK
+	}
+	return false
 }
 
 // lastCall tells whether the time for an orderly stop has come for a leadership
@@ -86,20 +96,19 @@ func (o *Observation) repairKeys() (d Decision, missing bool) {
 	return d, false
 }
 
-func (o *Observation) armFailed() bool {
-	_, arm := o.Last.Action.(ArmLeash)
-	return arm && o.Last.Result != ResultOK
-}
+// armFailed tells whether the leash refused the present leadership. The round
+// that keeps the lease meanwhile must not make this be forgotten.
+func (o *Observation) armFailed() bool { return o.Memory.Unarmed != "" }
 
 // giveUpUnarmed: 1.13 step 1. A node that nobody would stop in time is no leader.
 func giveUpUnarmed(o *Observation) Decision {
 	m := &o.Memory
-	if o.PG.Known && o.PG.Row.InRecovery {
-		return o.then(o.releaseKey(true), LeaderUnarmed, o.Last.Error)
+	if o.readOnly() {
+		return o.then(o.releaseKey(true), LeaderUnarmed, m.Unarmed)
 	}
 	m.Demoting = true
 	m.armRewind()
-	return o.begin(Stop{Mode: StopImmediate}, LeaderUnarmed, o.Last.Error)
+	return o.begin(Stop{Mode: StopImmediate}, LeaderUnarmed, m.Unarmed)
 }
 
 // watchdogFault is why the watchdog that is required cannot be relied on; "" if

@@ -48,6 +48,12 @@ type Memory struct {
 	// ComeBack: it was stopped to hand over, and is to be started again also in
 	// pause.
 	ComeBack bool
+	// Unarmed is why the leash did not take the deadline of the present
+	// leadership; "" if it did, or was not asked yet.
+	Unarmed string
+	// Lapsed is the epoch that could not be renewed up to the time for an orderly
+	// stop; another attempt would take from that time.
+	Lapsed int64
 	// Releasing is the epoch of a release that was sent and not answered: it may
 	// arrive yet, so the server must not become writable in that epoch.
 	Releasing int64

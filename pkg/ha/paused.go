@@ -66,6 +66,9 @@ func pausedLeader(o *Observation) Decision {
 	}
 	f := o.DCS.Cluster.Failover
 	if o.PG.Row.InRecovery {
+		if o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster) {
+			return o.then(o.releaseKey(true), PausedReleases, "my timeline is older than the cluster's") // S2
+		}
 		if o.wanted() || f != nil && f.Candidate == o.Me.Name { // 7, H1
 			if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpPromote {
 				return o.wait(left, LeaderPromoting, o.Op.Error)
@@ -103,6 +106,8 @@ func pausedLeaderless(o *Observation) Decision {
 		return o.rest(PausedNoAction, ", leaving it to the requested candidate "+f.Candidate)
 	case !o.PG.Row.InRecovery && known && o.Memory.holdOff(o) == 0: // 3
 		return o.then(Claim{}, ElectionWins)
+	case o.wanted() && o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster): // S2, whoever named it
+		return o.rest(PausedNoAction, ", there is no leader, and my timeline is older than the cluster's")
 	case o.wanted() && o.DCS.Cluster.Failover.ScheduledAt.IsZero() && !o.Settings.NoFailover: // 2, 2.1.2
 		return o.then(Claim{}, ElectionWins)
 	}

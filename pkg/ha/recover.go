@@ -47,10 +47,13 @@ func recoverLeader(o *Observation) Decision {
 			return o.then(o.release(), CrashFailover)
 		}
 	}
-	if !o.armed() {
-		return o.then(ArmLeash{}, LeaderArming)
+	switch {
+	case o.armed():
+		return o.begin(Start{Primary: true}, StartAsPrimary) // R2
+	case o.armFailed(): // a leash that was started anew takes only a new epoch
+		return o.then(o.release(), LeaderUnarmed, m.Unarmed)
 	}
-	return o.begin(Start{Primary: true}, StartAsPrimary) // R2
+	return o.then(ArmLeash{}, LeaderArming)
 }
 
 // wasPrimary tells whether the stopped server ran read-write when it ended.

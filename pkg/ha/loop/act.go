@@ -141,8 +141,12 @@ func (l *Loop) round(ctx context.Context, o *ha.Observation, a ha.Action, lease 
 	seen.Memory.Lease = lease
 	st := ha.NextStatus(&seen, sent, t)
 	budget := t.RetryTimeout
-	if lease.Deadline != 0 && !o.Settings.Pause {
-		budget = min(budget, lease.Deadline.Add(-t.Stop).Sub(sent))
+	binds := lease.Deadline
+	if binds == 0 && !o.Leash.Suspended { // of another epoch, whose end would end the server
+		binds = o.Leash.Deadline
+	}
+	if binds != 0 && !o.Settings.Pause {
+		budget = min(budget, binds.Add(-t.Stop).Sub(sent))
 	}
 	least := time.Millisecond
 	if _, again := a.(ha.TakeBack); again {

@@ -208,10 +208,10 @@ func failed(last ha.Outcome) bool {
 	return last.Result != ha.ResultOK && last.Result != ha.ResultNone
 }
 
-// factsTimeout bounds the look at the server; less when a round is due, which
-// nothing may delay.
+// factsTimeout bounds the look at the server; less when a round is due or the
+// time for an orderly stop has come, which nothing may delay.
 func (l *Loop) factsTimeout(now ha.Instant) time.Duration {
-	if l.memory.Lease.Due(now) {
+	if lease := l.memory.Lease; lease.Due(now) || lease.Epoch != 0 && !lease.Held(now.Add(time.Second)) {
 		return 200 * time.Millisecond
 	}
 	return time.Second
@@ -286,10 +286,13 @@ func (l *Loop) snapshot(ctx context.Context) (*dcs.Cluster, error) {
 }
 
 func (l *Loop) lookTimeout() time.Duration {
-	if l.reread {
-		return time.Second
+	switch lease := l.memory.Lease; {
+	case !l.reread:
+		return snapshotTimeout
+	case lease.Epoch != 0: // the time for an orderly stop is not for reading
+		return min(time.Second, max(lease.StopAt().Sub(l.Now()), snapshotTimeout))
 	}
-	return snapshotTimeout
+	return time.Second
 }
 
 func (l *Loop) publish(o *ha.Observation, d *ha.Decision) {

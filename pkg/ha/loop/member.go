@@ -22,7 +22,7 @@ type published struct {
 // touch publishes the member key and keeps its lease alive. Positions that move
 // all the time are written once per period; everything else at once.
 func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
-	if !o.DCS.Fresh {
+	if !o.DCS.Fresh || l.lapsing(o) {
 		return
 	}
 	o.Op, o.Now, o.Wall = l.Ops.Poll(), l.Now(), l.Wall()
@@ -59,6 +59,15 @@ func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
 		}
 	}
 	l.keepAlive(ctx, o)
+}
+
+// lapsing: the leadership could not be renewed, and the server that may still
+// accept writes is to be stopped before the leash kills it, or will be soon. The
+// member key can wait.
+func (l *Loop) lapsing(o *ha.Observation) bool {
+	readOnly := o.PG.Process == ha.ProcessDown || o.PG.Known && o.PG.Row.InRecovery
+	soon := l.Now().Add(500 * time.Millisecond)
+	return !l.memory.Lease.Held(soon) && o.Leash.Armed != 0 && !o.Leash.Suspended && !readOnly
 }
 
 // keepAlive refreshes the lease of a member that is not the leader; the
