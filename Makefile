@@ -12,7 +12,7 @@ FUZZTIME ?= 10s
 SIMTIME ?= 60s
 CHAOS = $(PROGRESS) breaking env PGHA_BIN=$(CURDIR)/bin $(GO) test -tags e2e -count=1 -timeout 5h -v -run 'TestChaos$$' ./test/chaos
 
-.PHONY: all build man demo test vet unit e2e chaos chaos-quick backup systemd lint fuzz sim cross clean
+.PHONY: all build man demo test vet unit e2e chaos chaos-quick backup systemd lint fuzz sim sim-long mutants cross clean
 
 all: build
 
@@ -82,9 +82,17 @@ lint:
 fuzz:
 	@scripts/fuzz.sh "$(GO)" $(FUZZTIME)
 
-# The simulator over random schedules for SIMTIME.
+# The simulator over random schedules for SIMTIME; docs/simulator.md.
 sim:
 	$(GO) test -count=1 -timeout 60m -v ./internal/sim -run 'TestSim$$' -sim.duration=$(SIMTIME)
+
+# Ten minutes of it; what was never reached, and is not explained, fails.
+sim-long:
+	$(GO) test -count=1 -timeout 60m -v ./internal/sim -run 'TestSim$$' -sim.duration=10m -sim.cover
+
+# The simulator can fail: one guard removed after the other, each must be missed.
+mutants:
+	PGHA_MUTANTS=1 $(GO) test -count=1 -timeout 60m -v ./internal/sim ./internal/lab -run 'TestMutants|TestCheckersCanFail'
 
 cross:
 	@for arch in amd64 arm64; do \

@@ -50,7 +50,7 @@ func (f *failsafe) Begin(a ha.AskFailsafe) {
 		}
 		verdict := func() bool {
 			enough := len(yes) == len(a.Members)
-			w.ghost.agreed(n, a.Epoch, f.round.Sent, timing.TTL, yes)
+			w.ghost.agreed(n, f.round.Sent, timing.TTL, yes)
 			switch w.Mutant {
 			case "M19": // with this node
 				enough = 2*(len(yes)+1) > len(a.Members)+1
@@ -102,7 +102,7 @@ func (n *node) post(other *node, ttl time.Duration) (ok, answered bool) {
 
 // agreed: the members in yes promised, in answer to a round of n. Whether they
 // are enough is worked out from the keys themselves.
-func (g *ghost) agreed(n *node, epoch int64, sent ha.Instant, ttl time.Duration, yes map[string]bool) {
+func (g *ghost) agreed(n *node, sent ha.Instant, ttl time.Duration, yes map[string]bool) {
 	kv, ok := g.w.srv.Get(base + "/failsafe")
 	if !ok {
 		return
@@ -117,7 +117,7 @@ func (g *ghost) agreed(n *node, epoch int64, sent ha.Instant, ttl time.Duration,
 		}
 	}
 	r := g.rounds[n.name]
-	if _, listed := f.Members[n.name]; !listed || r.epoch != epoch {
+	if _, listed := f.Members[n.name]; !listed {
 		return
 	}
 	r.agreed = max(r.agreed, sent.Add(budgetOf(ttl)))

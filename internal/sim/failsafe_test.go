@@ -16,7 +16,7 @@ func TestFailsafe(t *testing.T) {
 	held, offline, lost := 0, 0, 0
 	for seed := range seeds {
 		o := Options{Seed: seed, Only: []string{"etcd down"}, Failsafe: true}
-		res := run(t, o)
+		res := Run(o)
 		if res.Violation != "" {
 			report(t, o, res)
 		}
@@ -25,12 +25,12 @@ func TestFailsafe(t *testing.T) {
 			t.Errorf("seed %d: %d demotions although everybody could be asked: %s", seed, n, res.Schedule)
 		}
 		o.Only = []string{"cut etcd"}
-		if res = run(t, o); res.Violation != "" {
+		if res = Run(o); res.Violation != "" {
 			report(t, o, res)
 		}
 		offline += res.Reasons[ha.FailsafeHolds]
 		o.Only = []string{"etcd down", "cut peers"}
-		if res = run(t, o); res.Violation != "" {
+		if res = Run(o); res.Violation != "" {
 			report(t, o, res)
 		}
 		lost += res.Reasons[ha.DemoteOffline]

@@ -1,203 +1,176 @@
 package sim
 
 import (
-	"fmt"
+	"encoding/json"
 	"math/rand/v2"
-	"slices"
-	"strings"
 
 	"github.com/pgha/pgha/pkg/ha"
 )
 
-// plan is what stream 0 of the seed chooses: the cluster and the swarm of fault
-// kinds that this run lives with.
-type plan struct {
-	nodes        int
-	settings     settings
-	ppm          []int64
-	stale        int64 // how long a cut watch goes unnoticed
-	maxLag       int64
-	startTimeout int
-	wipe         bool
-	badStart     float64
-	slowStop     float64
-	faults       []*fault
-	heal, end    int64
-	tail         int64
+// kind is one sort of fault: how it is done to a node, and for how long.
+type kind struct {
+	name  string
+	least int64
+	most  func(t int64) int64 // by the ttl
+	do    func(w *world, n *node, r *rand.Rand, d int64)
 }
 
-// fault is one kind: how it is done to a node, for how long, how often.
-type fault struct {
-	kind   string
-	do     func(w *world, n *node, r *rand.Rand, d int64)
-	lo, hi int64 // duration
-	gap    int64 // mean time between two
+func times(x int64) func(int64) int64 { return func(t int64) int64 { return x * t } }
+
+// once is for what has no duration.
+func once(int64) int64 { return 0 }
+
+// kinds is the swarm. The place in the list is the number of the kind's stream:
+// new ones go to the end.
+var kinds = []kind{
+	{name: "agent crash", least: 100 * ms, most: times(2), do: func(w *world, n *node, _ *rand.Rand, d int64) {
+		n.killAgent()
+		w.after(d, n.startAgent)
+	}},
+	{name: "trap", least: 100 * ms, most: times(1), do: func(_ *world, n *node, r *rand.Rand, d int64) {
+		phases := []ha.OpKind{ha.OpClone, ha.OpRewind, ha.OpPromote, ha.OpStop, ha.OpStartPrimary, ha.OpStartStandby, ha.OpCheckDivergence, ha.OpRestore, ha.OpRestore}
+		n.trap = trap{phase: phases[r.IntN(len(phases))], after: between(r, 0, 400*ms), down: d, what: r.IntN(4)}
+	}},
+	{name: "agent hang", least: 100 * ms, most: times(2), do: func(w *world, n *node, _ *rand.Rand, d int64) { n.hung = w.now + d }},
+	{name: "agent stop", most: once, do: func(_ *world, n *node, _ *rand.Rand, _ int64) {
+		if n.loop != nil {
+			n.loop.Stop()
+			n.wake()
+		}
+	}},
+	{name: "server crash", most: once, do: func(_ *world, n *node, _ *rand.Rand, _ int64) { n.server.crash("killed") }},
+	{name: "server slow", least: sec, most: times(1), do: func(w *world, n *node, _ *rand.Rand, d int64) { n.slowFacts = w.now + d }},
+	{name: "power", least: sec, most: times(2), do: func(_ *world, n *node, r *rand.Rand, d int64) { n.powerOff(r, d) }},
+	{name: "cut etcd", least: 100 * ms, most: times(2), do: func(w *world, n *node, _ *rand.Rand, d int64) {
+		w.cutEtcd(n, true)
+		w.after(d, func() { w.cutEtcd(n, false) })
+	}},
+	{name: "cut peers", least: 100 * ms, most: times(2), do: func(w *world, n *node, _ *rand.Rand, d int64) {
+		n.cutPeers = true
+		w.after(d, func() { n.cutPeers = false })
+	}},
+	{name: "cut streams", least: 100 * ms, most: times(2), do: func(w *world, n *node, _ *rand.Rand, d int64) {
+		n.cutStreams = true
+		w.after(d, func() { n.cutStreams = false })
+	}},
+	{name: "cut all", least: 100 * ms, most: times(2), do: func(w *world, n *node, _ *rand.Rand, d int64) {
+		n.cutPeers, n.cutStreams = true, true
+		w.cutEtcd(n, true)
+		w.after(d, func() {
+			n.cutPeers, n.cutStreams = false, false
+			w.cutEtcd(n, false)
+		})
+	}},
+	{name: "etcd down", least: 100 * ms, most: times(2), do: func(w *world, _ *node, _ *rand.Rand, d int64) {
+		w.etcdDown(true)
+		w.after(d, func() { w.etcdDown(false) })
+	}},
+	{name: "etcd loses", least: sec, most: times(1), do: func(w *world, n *node, r *rand.Rand, d int64) {
+		w.lossy[n] = lossy{request: r.Float64() / 2, answer: r.Float64() / 2}
+		w.after(d, func() { delete(w.lossy, n) })
+	}},
+	{name: "etcd leader", most: once, do: func(w *world, _ *node, _ *rand.Rand, _ int64) { w.srv.ChangeLeader(0) }},
+	{name: "early revoke", most: once, do: func(w *world, _ *node, _ *rand.Rand, _ int64) {
+		if kv, ok := w.srv.Get(base + "/leader"); ok {
+			w.srv.Revoke(kv.LeaseID)
+			w.pump()
+		}
+	}},
+	{name: "false keepalive", least: sec, most: times(1), do: func(w *world, _ *node, _ *rand.Rand, d int64) {
+		w.srv.SetFalseKeepAlive(true)
+		w.after(d, func() { w.srv.SetFalseKeepAlive(false) })
+	}},
+	{name: "stale reads", least: 100 * ms, most: times(1), do: func(w *world, _ *node, _ *rand.Rand, d int64) {
+		w.srv.FreezeReads()
+		w.after(d, w.srv.ThawReads)
+	}},
+	{name: "slow watch", least: sec, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) {
+		w.slow[n] = between(r, 100*ms, int64(w.plan.Config.TTL)*sec)
+		w.after(d, func() { delete(w.slow, n) })
+	}},
+	{name: "switchover", most: once, do: func(w *world, n *node, r *rand.Rand, _ int64) {
+		w.request(w.leaderName(), []string{"", n.name}[r.IntN(2)])
+	}},
+	{name: "failover", most: once, do: func(w *world, n *node, _ *rand.Rand, _ int64) { w.request("", n.name) }},
+	{name: "restore", most: once, do: func(w *world, _ *node, r *rand.Rand, _ int64) { w.orderRestore(r) }},
+	{name: "reinit", most: once, do: func(_ *world, n *node, r *rand.Rand, _ int64) { n.ask(r) }},
+	{name: "config", most: once, do: func(w *world, _ *node, r *rand.Rand, _ int64) { w.retime(r) }},
+	{name: "leader deleted", most: once, do: func(w *world, _ *node, _ *rand.Rand, _ int64) {
+		w.srv.Delete(base + "/leader")
+		w.pump()
+	}},
+	{name: "postmaster killed", least: 100 * ms, most: func(int64) int64 { return 4 * sec }, do: func(_ *world, n *node, _ *rand.Rand, d int64) { n.server.beheaded(d) }},
+	{name: "leash killed", least: 100 * ms, most: func(int64) int64 { return 2 * sec }, do: func(_ *world, n *node, _ *rand.Rand, d int64) { n.leash.die(d) }},
+	{name: "leash slow", least: sec, most: times(2), do: func(w *world, n *node, _ *rand.Rand, d int64) { n.leash.slow = w.now + d }},
+	{name: "leash hangs", least: 100 * ms, most: times(2), do: func(w *world, n *node, _ *rand.Rand, d int64) {
+		if w.plan.Watchdog { // without one, a leash and an agent that both hang are not covered (safety B.7)
+			n.leash.hang(d)
+		}
+	}},
+	{name: "pause", least: sec, most: times(2), do: func(w *world, _ *node, _ *rand.Rand, d int64) {
+		w.pause(true)
+		w.after(d, func() { w.pause(false) })
+	}},
+	{name: "by hand", least: 100 * ms, most: times(1), do: func(w *world, n *node, r *rand.Rand, d int64) { n.byHand(r, d) }},
+	{name: "late restart", most: once, do: func(w *world, n *node, r *rand.Rand, _ int64) { n.restartLate(between(r, 0, sec)) }},
+	{name: "ttl in failsafe", least: sec, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) {
+		w.cutEtcd(n, true) // the others see the change, the leader that lives by them does not
+		w.after(d/2, func() { w.retime(r) })
+		w.after(d, func() { w.cutEtcd(n, false) })
+	}},
+	{name: "failsafe ends", least: sec, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) {
+		w.etcdDown(true)
+		w.after(between(r, 0, d), func() {
+			n.cutPeers = true
+			w.after(between(r, 0, d), func() { n.cutPeers = false })
+		})
+		w.after(d, func() { w.etcdDown(false) })
+	}},
+	{name: "point", least: 100 * ms, most: times(2), do: func(_ *world, n *node, r *rand.Rand, d int64) {
+		n.bug = bug{at: point(r.IntN(2 * int(effects))), crash: r.IntN(3) > 0, down: d}
+	}},
+	{name: "etcd delays", least: sec, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) {
+		w.lossy[n] = lossy{request: r.Float64(), late: 2 * int64(w.plan.Config.TTL) * sec}
+		w.after(d, func() { delete(w.lossy, n) })
+	}},
 }
 
-var profiles = []settings{{TTL: 30, Wait: 10, Retry: 10}, {TTL: 8, Wait: 1, Retry: 2}, {TTL: 5, Wait: 1, Retry: 1}}
-
-func newPlan(r *rand.Rand, only []string) plan {
-	p := plan{
-		nodes: []int{1, 2, 3, 3, 3, 3, 4, 5}[r.IntN(8)], settings: profiles[[]int{0, 1, 1, 2, 2}[r.IntN(5)]],
-		stale: r.Int64N(3) * sec, maxLag: []int64{1 << 20, 1 << 20, 2000}[r.IntN(3)], wipe: r.IntN(2) == 0,
-		startTimeout: []int{300, 300, 3, 0}[r.IntN(4)],
+// do strikes with one fault of the schedule.
+func (w *world) do(f Fault) {
+	var n *node
+	switch {
+	case f.Node == leads:
+		n = w.node(w.leaderName())
+	case f.Node < len(w.nodes):
+		n = w.nodes[f.Node]
 	}
-	if r.IntN(4) == 0 {
-		p.badStart = 0.1
+	if n == nil || w.now >= w.plan.Heal {
+		return
 	}
-	if r.IntN(3) == 0 {
-		p.slowStop = 0.3
-	}
-	for range p.nodes {
-		p.ppm = append(p.ppm, r.Int64N(1001)-500)
-	}
-	t := int64(p.settings.TTL) * sec
-	p.tail = t + t/10 + 6*int64(p.settings.Wait)*sec + 25*sec
-	p.end = 5 * p.tail
-	p.heal = p.end - p.tail
-	for _, f := range kinds(t) {
-		if len(only) > 0 { // what a mutant needs to show itself
-			if slices.Contains(only, f.kind) {
-				f.gap = 2 * sec
-				p.faults = append(p.faults, f)
-			}
+	for _, k := range kinds {
+		if k.name != f.Kind {
 			continue
 		}
-		if r.IntN(10) < 3 {
-			f.gap = p.heal / (1 + r.Int64N(8))
-			p.faults = append(p.faults, f)
-		}
-	}
-	return p
-}
-
-func (p *plan) String() string {
-	var kinds []string
-	for _, f := range p.faults {
-		kinds = append(kinds, f.kind)
-	}
-	return fmt.Sprintf("%d nodes, ttl %d loop_wait %d retry_timeout %d failsafe_mode %t, %s virtual; %s", p.nodes, p.settings.TTL, p.settings.Wait, p.settings.Retry, p.settings.Failsafe, clock(p.end), strings.Join(kinds, ", "))
-}
-
-func kinds(t int64) []*fault {
-	k := func(kind string, lo, hi int64, do func(*world, *node, *rand.Rand, int64)) *fault {
-		return &fault{kind: kind, do: do, lo: lo, hi: hi}
-	}
-	return []*fault{
-		k("agent crash", 100*ms, 2*t, func(w *world, n *node, _ *rand.Rand, d int64) {
-			n.killAgent()
-			w.after(d, n.startAgent)
-		}),
-		k("trap", 100*ms, t, func(w *world, n *node, r *rand.Rand, d int64) {
-			phases := []ha.OpKind{ha.OpClone, ha.OpRewind, ha.OpPromote, ha.OpStop, ha.OpStartPrimary, ha.OpStartStandby, ha.OpCheckDivergence, ha.OpRestore, ha.OpRestore}
-			n.trap = trap{phase: phases[r.IntN(len(phases))], after: between(r, 0, 400*ms), down: d, power: r.IntN(3) == 0}
-		}),
-		k("agent hang", 100*ms, 2*t, func(w *world, n *node, _ *rand.Rand, d int64) { n.hung = w.now + d }),
-		k("agent stop", sec, t, func(w *world, n *node, _ *rand.Rand, _ int64) {
-			if n.loop != nil {
-				n.loop.Stop()
-				n.wake()
-			}
-		}),
-		k("server crash", ms, ms, func(_ *world, n *node, _ *rand.Rand, _ int64) { n.server.crash("killed") }),
-		k("server slow", sec, t, func(w *world, n *node, _ *rand.Rand, d int64) { n.slowFacts = w.now + d }),
-		k("power", sec, 2*t, func(w *world, n *node, r *rand.Rand, d int64) { n.powerOff(r, d) }),
-		k("cut etcd", 100*ms, 2*t, func(w *world, n *node, _ *rand.Rand, d int64) {
-			w.cutEtcd(n, true)
-			w.after(d, func() { w.cutEtcd(n, false) })
-		}),
-		k("cut peers", 100*ms, 2*t, func(w *world, n *node, _ *rand.Rand, d int64) {
-			n.cutPeers = true
-			w.after(d, func() { n.cutPeers = false })
-		}),
-		k("cut streams", 100*ms, 2*t, func(w *world, n *node, _ *rand.Rand, d int64) {
-			n.cutStreams = true
-			w.after(d, func() { n.cutStreams = false })
-		}),
-		k("cut all", 100*ms, 2*t, func(w *world, n *node, _ *rand.Rand, d int64) {
-			n.cutPeers, n.cutStreams = true, true
-			w.cutEtcd(n, true)
-			w.after(d, func() {
-				n.cutPeers, n.cutStreams = false, false
-				w.cutEtcd(n, false)
-			})
-		}),
-		k("etcd down", 100*ms, 2*t, func(w *world, _ *node, _ *rand.Rand, d int64) {
-			w.etcdDown(true)
-			w.after(d, func() { w.etcdDown(false) })
-		}),
-		k("etcd loses", sec, t, func(w *world, n *node, r *rand.Rand, d int64) {
-			w.lossy[n] = lossy{request: r.Float64() / 2, answer: r.Float64() / 2}
-			w.after(d, func() { delete(w.lossy, n) })
-		}),
-		k("etcd leader", ms, ms, func(w *world, _ *node, r *rand.Rand, _ int64) { w.srv.ChangeLeader(0) }),
-		k("early revoke", ms, ms, func(w *world, _ *node, _ *rand.Rand, _ int64) {
-			if kv, ok := w.srv.Get(base + "/leader"); ok {
-				w.srv.Revoke(kv.LeaseID)
-				w.pump()
-			}
-		}),
-		k("false keepalive", sec, t, func(w *world, _ *node, _ *rand.Rand, d int64) {
-			w.srv.SetFalseKeepAlive(true)
-			w.after(d, func() { w.srv.SetFalseKeepAlive(false) })
-		}),
-		k("stale reads", 100*ms, t, func(w *world, _ *node, _ *rand.Rand, d int64) {
-			w.srv.FreezeReads()
-			w.after(d, w.srv.ThawReads)
-		}),
-		k("slow watch", sec, 2*t, func(w *world, n *node, r *rand.Rand, d int64) {
-			w.slow[n] = between(r, 100*ms, t)
-			w.after(d, func() { delete(w.slow, n) })
-		}),
-		k("switchover", ms, ms, func(w *world, n *node, r *rand.Rand, _ int64) {
-			w.request(w.leaderName(), []string{"", n.name}[r.IntN(2)])
-		}),
-		k("failover", ms, ms, func(w *world, n *node, _ *rand.Rand, _ int64) { w.request("", n.name) }),
-		k("restore", ms, ms, func(w *world, n *node, r *rand.Rand, _ int64) { w.orderRestore(r) }),
-		k("reinit", ms, ms, func(_ *world, n *node, r *rand.Rand, _ int64) { n.ask(r) }),
-		k("config", ms, ms, func(w *world, _ *node, r *rand.Rand, _ int64) {
-			s := profiles[r.IntN(len(profiles))]
-			if s.TTL > w.plan.settings.TTL { // the time to come to rest was worked out for this one
-				s = w.plan.settings
-			}
-			_, _ = w.srv.Put(base+"/config", []byte(fmt.Sprintf(`{"ttl":%d,"loop_wait":%d,"retry_timeout":%d,"failsafe_mode":%t}`, s.TTL, s.Wait, s.Retry, w.plan.settings.Failsafe)), 0)
-			w.pump()
-		}),
+		w.trace(n, "FAULT: %s for %s", f.Kind, clock(f.For))
+		w.res.Faults[f.Kind]++
+		w.res.Phases[phase{f.Kind, n.phase()}]++
+		k.do(w, n, stream(f.Arg, 0), min(f.For, w.plan.Heal-w.now))
 	}
 }
 
-// schedule puts every fault of the run, and the healing, in the heap.
-func (w *world) schedule() {
-	for i, f := range w.plan.faults {
-		r := w.stream(100 + uint64(i))
-		first := 5 * sec
-		if len(w.Only) > 0 { // by then everybody has joined
-			first = 30 * sec
-		}
-		if f.kind == "trap" { // set from the first copy on
-			first = 0
-		}
-		for at := first + r.Int64N(f.gap+1); at < w.plan.heal; at += f.gap/4 + r.Int64N(f.gap*3/2+1) {
-			n, d := w.nodes[r.IntN(len(w.nodes))], between(r, f.lo, f.hi)
-			if r.IntN(2) == 0 { // the leader is worth twice the trouble
-				n = nil
-			}
-			d = min(d, w.plan.heal-at)
-			w.at(at, func() {
-				n := n
-				if n == nil {
-					n = w.node(w.leaderName())
-				}
-				if n == nil || w.now >= w.plan.heal {
-					return
-				}
-				w.trace(n, "FAULT: %s for %s", f.kind, clock(d))
-				w.res.Faults[f.kind]++
-				f.do(w, n, r, d)
-			})
-		}
+// phase is what the node is doing.
+func (n *node) phase() string {
+	switch {
+	case n.off:
+		return "off"
+	case n.loop == nil:
+		return "no agent"
+	case n.op.Running:
+		return n.op.Kind.String()
+	case n.view != nil:
+		return n.view.Role + " " + n.view.State
 	}
-	w.at(w.plan.heal, w.healAll)
+	return "begins"
 }
 
 func (w *world) leaderName() string {
@@ -217,12 +190,15 @@ func (w *world) healAll() {
 	w.srv.ThawReads()
 	clear(w.lossy)
 	clear(w.slow)
-	w.plan.badStart, w.plan.slowStop = 0, 0
-	w.after(w.plan.tail/3, w.rescue)
+	w.plan.BadStart, w.plan.SlowStop = 0, 0
+	if w.conf.Pause {
+		w.pause(false)
+	}
+	w.after(w.plan.tail()/3, w.rescue)
 	for _, n := range w.nodes {
-		n.trap = trap{}
+		n.trap, n.bug = trap{}, bug{}
 		w.cutEtcd(n, false)
-		n.cutPeers, n.cutStreams, n.slowFacts = false, false, 0
+		n.cutPeers, n.cutStreams, n.slowFacts, n.server.orphans, n.leash.slow, n.leash.hung = false, false, 0, 0, 0, 0
 		if n.hung > w.now {
 			n.hung = w.now
 			gen := n.gen
@@ -237,8 +213,33 @@ func (w *world) healAll() {
 	}
 }
 
+// configure writes /config.
+func (w *world) configure() {
+	doc, _ := json.Marshal(w.conf) // a struct of integers cannot fail
+	_, _ = w.srv.Put(base+"/config", doc, 0)
+	w.pump()
+}
+
+// retime is an operator who changes ttl, loop_wait and retry_timeout.
+func (w *world) retime(r *rand.Rand) {
+	s := timings[r.IntN(len(timings))]
+	if s.TTL > w.plan.Config.TTL { // the time to come to rest was worked out for this one
+		s = w.plan.Config
+	}
+	w.conf.TTL, w.conf.Wait, w.conf.Retry = s.TTL, s.Wait, s.Retry
+	w.configure()
+}
+
+func (w *world) pause(on bool) {
+	w.conf.Pause = on
+	if !on {
+		w.ghost.resumed = w.now
+	}
+	w.configure()
+}
+
 func (w *world) cutEtcd(n *node, cut bool) {
-	w.ghost.cut[n.name] = cut
+	w.ghost.cut[n.name], w.ghost.disturbed = cut, w.now
 	if n.loop == nil {
 		return
 	}
@@ -249,7 +250,7 @@ func (w *world) cutEtcd(n *node, cut bool) {
 }
 
 func (w *world) etcdDown(down bool) {
-	w.ghost.down = down
+	w.ghost.down, w.ghost.disturbed = down, w.now
 	w.srv.SetDown(down)
 	if !down {
 		for _, n := range w.nodes {
@@ -282,64 +283,4 @@ func (w *world) request(leader, candidate string) {
 	}
 	_, _ = w.srv.Put(base+"/failover", []byte(doc), 0)
 	w.pump()
-}
-
-// powerOff ends everything on the node at once; its clock starts anew with it.
-func (n *node) powerOff(r *rand.Rand, d int64) {
-	if n.off {
-		return
-	}
-	n.off = true
-	n.killAgent()
-	n.server.crash("power cut")
-	n.leash = leash{n: n, timer: n.leash.timer + 1, late: n.leash.late}
-	n.w.after(d, func() {
-		if !n.off {
-			return
-		}
-		n.off = false
-		n.offset = -n.w.now + between(r, sec, 100*sec)
-		n.w.ghost.rounds[n.name] = round{}
-		n.startAgent()
-	})
-}
-
-// answersLeader: does the REST interface of n say that it leads?
-func (w *world) answersLeader(n *node) bool {
-	if n.loop == nil || n.off || n.view == nil || n.hung > w.now {
-		return false
-	}
-	if w.Mutant == "M21" {
-		return n.view.IsLeader(n.view.At)
-	}
-	return n.view.IsLeader(n.clock())
-}
-
-// trap ends the agent (or all of the node) in the middle of a phase.
-type trap struct {
-	phase       ha.OpKind
-	after, down int64
-	power       bool
-}
-
-// spring is called when a long action begins.
-func (n *node) spring(k ha.OpKind) {
-	t := n.trap
-	if t.phase != k || k == ha.OpNone {
-		return
-	}
-	n.trap = trap{}
-	serial := n.op.Serial
-	n.w.after(t.after, func() {
-		if n.op.Serial != serial || n.w.now >= n.w.plan.heal {
-			return
-		}
-		n.w.trace(n, "FAULT: trap during %s", k)
-		if t.power {
-			n.powerOff(n.w.srvr, t.down)
-			return
-		}
-		n.killAgent()
-		n.w.after(t.down, n.startAgent)
-	})
 }

@@ -15,18 +15,22 @@ type ghost struct {
 	cut  map[string]bool // nodes that cannot reach etcd
 	down bool            // etcd as a whole
 
-	newest   *node // the node whose server was made writable last
-	first    *node // who made the cluster
-	numbers  map[wal.Timeline]*branch
-	reused   map[wal.Timeline]bool
-	rounds   map[string]round // by node
-	restored *branch          // what the last restore order that was carried out made
-	leader   int64            // epoch of /leader, 0: absent
-	lastSeen int64            // last epoch that was not 0
-	since    int64            // of the last new leadership
-	revision int64            // of etcd, as last looked at
-	healed   int64
-	changes  int // leaderships after healing
+	newest     *node // the node whose server was made writable last
+	first      *node // who made the cluster
+	numbers    map[wal.Timeline]*branch
+	reused     map[wal.Timeline]bool
+	rounds     map[string]round // by node
+	restored   *branch          // what the last restore order that was carried out made
+	leader     int64            // epoch of /leader, 0: absent
+	lastSeen   int64            // last epoch that was not 0
+	since      int64            // of the last new leadership
+	revision   int64            // of etcd, as last looked at
+	healed     int64
+	newestBeat beat
+	resumed    int64 // when the last pause ended
+	excused    bool  // S1 is not promised in pause, nor until it has worn off
+	changes    int   // leaderships after healing
+	disturbed  int64 // when etcd was last out of reach for somebody
 }
 
 // round is the newest beat of a node that etcd has.
@@ -54,8 +58,29 @@ func (g *ghost) beat(n *node, epoch int64, sent ha.Instant, status []byte) {
 	if r.epoch != epoch {
 		r = round{epoch: epoch, law: r.law}
 	}
+	g.newestBeat = beat{by: n, at: g.w.now, ttl: time.Duration(st.Beat.TTL) * time.Millisecond}
 	r.sent, r.ttl = sent, time.Duration(st.Beat.TTL)*time.Millisecond
 	g.rounds[n.name] = r
+}
+
+// beat is the newest one that etcd has, of whomever; none once it was marked as
+// the last of its leadership.
+type beat struct {
+	by  *node
+	at  int64
+	ttl time.Duration
+}
+
+// claimed (S1, safety B.3): nobody takes the key before the last holder's time
+// is over, that holder itself excepted.
+func (g *ghost) claimed(n *node, last beat) {
+	if last.by == n {
+		g.w.sometimes("the sitting holder took the key again")
+	}
+	least := int64(last.ttl) - int64(last.ttl)*2/1000
+	if last.by != nil && last.by != n && g.w.now-last.at < least && !g.excused {
+		g.w.fail("S1", "%s takes the leader key %s after a beat of %s, who may act for longer", n.name, clock(g.w.now-last.at), last.by.name)
+	}
 }
 
 // answered: and n knows of it.
@@ -72,7 +97,9 @@ func (g *ghost) answered(n *node, epoch int64, sent ha.Instant) {
 func (g *ghost) arm(n *node, epoch int64, deadline ha.Instant) {
 	r := g.rounds[n.name]
 	switch {
-	case r.epoch != epoch:
+	case epoch <= n.leash.latched:
+		g.w.fail("S8", "%s arms epoch %d again, whose deadline had passed", n.name, epoch)
+	case r.epoch != epoch && deadline > r.agreed: // a claim of its own may have got through unheard
 		g.w.fail("S7", "%s arms epoch %d, but its last round in etcd was of %d", n.name, epoch, r.epoch)
 	case deadline > r.law:
 		g.w.fail("S7", "%s arms a deadline %v beyond the law", n.name, deadline.Sub(r.law))
@@ -94,6 +121,10 @@ func (g *ghost) start(n *node, primary bool) {
 // promote (S6): what must be true when recovery is ended.
 func (g *ghost) promote(n *node) {
 	l := &n.leash
+	g.lag(n)
+	if n.settings.Pause {
+		return // the leash is suspended, and an operator named the node
+	}
 	if l.armed == 0 || l.deadline <= n.clock() || n.server.dir != ha.DataDirPresent || l.armed < g.lastSeen {
 		g.w.fail("S6", "%s promotes with leash %+v, newest epoch %d", n.name, l.Status(), g.lastSeen)
 	}
@@ -164,7 +195,7 @@ func (g *ghost) newTimeline(n *node, b *branch) {
 // open (S1): a server begins to accept writes. From then on no other may.
 func (g *ghost) open(n *node) {
 	for _, other := range g.w.nodes {
-		if other != n && other.server.writable() {
+		if other != n && other.server.acks() && !g.excuses(n) && !g.excuses(other) {
 			g.w.fail("S1", "%s becomes writable on timeline %d while %s is, on %d", n.name, n.server.number(), other.name, other.server.number())
 		}
 	}
@@ -172,12 +203,13 @@ func (g *ghost) open(n *node) {
 		g.w.fail("R1", "%s opens timeline %d, which does not come from the restored one, %d", n.name, n.server.number(), g.restored.number)
 	}
 	g.newest = n
+	n.server.unguarded = n.leash.armed == 0 && (g.w.conf.Pause || n.settings.Pause)
 }
 
 // ack (S1): an acknowledged write belongs to the newest primary.
 func (g *ghost) ack(n *node) {
 	g.w.res.Acks++
-	if g.newest != n {
+	if g.newest != n && !g.excuses(n) && !g.excuses(g.newest) {
 		g.w.fail("S1", "%s acknowledges a write after %s became writable", n.name, g.newest.name)
 	}
 }
@@ -205,23 +237,115 @@ func (g *ghost) noteLeader() {
 	g.leader = kv.CreateRevision
 }
 
+// excuses tells whether nothing is promised for n: the cluster is paused, or it
+// was until a moment ago, or nobody has told the leash of n that it is over.
+func (g *ghost) excuses(n *node) bool { return g.excused || n.unguarded() }
+
+// unguarded: a pause left the server of n without an armed leash.
+func (n *node) unguarded() bool { return n.leash.suspended || n.server.unguarded }
+
+// settle is how long an agent that can reach etcd may take to arm the leash
+// after a pause.
+func (g *ghost) settle() int64 {
+	c := &g.w.plan.Config
+	return int64(c.Wait+c.Retry)*sec + 5*sec
+}
+
+// pauses keeps track of what a pause excuses.
+func (g *ghost) pauses() {
+	w := g.w
+	was := g.excused
+	g.excused = w.conf.Pause || g.resumed != 0 && w.now < g.resumed+g.settle()
+	if was && !g.excused {
+		for _, n := range w.nodes {
+			if n.server.writable() && !n.unguarded() {
+				g.newest = n
+			}
+		}
+	}
+	if g.excused || g.resumed == 0 {
+		return
+	}
+	for _, n := range w.nodes { // S8: the agent is well and had the time
+		if n.unguarded() && n.server.writable() && n.well(g.settle()) && w.now > g.resumed+2*g.settle() {
+			w.fail("S8", "the leash of %s is not armed %s after the pause", n.name, clock(w.now-g.resumed))
+		}
+	}
+}
+
+// well tells whether the agent of n has been running, undisturbed, for d.
+func (n *node) well(d int64) bool {
+	w := n.w
+	if n.loop == nil || n.off || n.hung > w.now || w.ghost.down || w.ghost.cut[n.name] || n.slowFacts > w.now || n.op.Running || w.ghost.disturbed+d > w.now {
+		return false
+	}
+	return n.since+d <= w.now && n.leash.hung == 0
+}
+
+// fenced: the leash is the last resort. An agent that runs stops its server
+// before the deadline, in good order, whatever etcd does (S7).
+func (g *ghost) fenced(n *node) {
+	t := int64(n.settings.TTL) * sec
+	stops := !n.op.Running || n.op.Kind == ha.OpStop
+	if n.server.writable() && stops && !n.settings.Pause && n.loop != nil && n.hung <= g.w.now && n.since+2*t < g.w.now && n.slowFacts+t < g.w.now {
+		g.w.fail("S7", "the agent of %s runs, and let the deadline pass", n.name)
+	}
+}
+
+// lag (S4): who is promoted without an operator's word is not further behind
+// than maximum_lag_on_failover.
+func (g *ghost) lag(n *node) {
+	if kv, ok := g.w.srv.Get(base + "/failover"); ok && len(kv.Value) > 2 {
+		return
+	}
+	if behind := g.published().Sub(n.server.flush); behind > uint64(g.w.plan.MaxLag) && g.w.orders == 0 {
+		g.w.fail("S4", "%s promotes at %d, %d bytes behind what was published, more than %d", n.name, n.server.flush, behind, g.w.plan.MaxLag)
+	}
+}
+
+// published is the position of the last leader, as everybody may know it.
+func (g *ghost) published() wal.LSN {
+	if kv, ok := g.w.srv.Get(base + "/status"); ok {
+		if st, err := dcs.DecodeStatus(kv.Value); err == nil {
+			return st.Optime
+		}
+	}
+	return 0
+}
+
+// tooFar: every node is further behind than maximum_lag_on_failover.
+func (g *ghost) tooFar() bool {
+	for _, n := range g.w.nodes {
+		if g.published().Sub(n.server.flush) <= uint64(g.w.plan.MaxLag) {
+			return false
+		}
+	}
+	return true
+}
+
 // check runs after every event.
 func (g *ghost) check() {
 	var answers *node
+	g.pauses()
 	for _, n := range g.w.nodes {
-		if n.server.writable() { // S8
+		if n.server.acks() && !g.excuses(n) { // S8
 			r := g.rounds[n.name]
-			if end := r.law.Add(killOf(r.ttl)); n.clock() > end {
+			if end := r.law.Add(killOf(r.ttl)); n.clock() > end && (n.leash.hung == 0 || n.clock() > hardLimit(r)) {
 				g.w.fail("S8", "%s is writable %v after its deadline and K", n.name, n.clock().Sub(end))
 			}
 		}
-		if g.w.answersLeader(n) { // S14
+		if !g.excuses(n) && !n.settings.Pause && g.w.answersLeader(n) { // S14
 			if answers != nil {
 				g.w.fail("S14", "%s and %s both answer as the leader", answers.name, n.name)
 			}
 			answers = n
 		}
 	}
+}
+
+// hardLimit is H of safety B.1: the watchdog resets the host by then.
+func hardLimit(r round) ha.Instant {
+	return r.law.Add(killOf(r.ttl) + r.ttl*2/1000 + 100*time.Millisecond)
 }
 
 // atRest: after all faults healed, the cluster must have come to rest (L1, L3, L4).
@@ -239,6 +363,9 @@ func (g *ghost) atRest() {
 	if r := w.order(); r.Open() {
 		w.fail("R4", "the restore order for %s is still open; %s", r.Member, w.states())
 	}
+	if primary == nil && g.tooFar() {
+		return // what was published is on no disk any more: an operator's decision
+	}
 	if primary == nil {
 		w.fail("L1", "no writable primary; %s", w.states())
 		return
@@ -251,7 +378,10 @@ func (g *ghost) atRest() {
 			w.fail("L3", "%s does not stream from %s; %s", n.name, primary.name, w.states())
 		}
 	}
-	if w.now-g.since < w.plan.tail/4 {
+	if f, ok := w.srv.Get(base + "/failover"); ok && len(f.Value) > 2 {
+		w.fail("L5", "a request was neither carried out nor dropped: %s", f.Value)
+	}
+	if w.now-g.since < w.plan.tail()/4 {
 		w.fail("L4", "the last change of leader was %s before the end", clock(w.now-g.since))
 	}
 	if g.changes > 3 {

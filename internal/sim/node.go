@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
@@ -39,12 +40,15 @@ type node struct {
 	yield      func(int64) bool
 	next       func() (int64, bool)
 	stop       func()
-	gen        int  // of the agent's next resumption
-	idle       bool // between two steps
+	since      int64 // when the agent began, or was last disturbed
+	gen        int   // of the agent's next resumption
+	idle       bool  // between two steps
 	woken      bool
 	hung       int64 // stopped by a signal until then
 	expecting  bool  // a delivery of watch events is on its way
 	trap       trap
+	bug        bug
+	restart    int64 // after how long the agent that crashed at a point is started again
 	slowFacts  int64 // the server's answers hang until then
 	cutPeers   bool  // from other agents
 	cutStreams bool  // from other servers
@@ -56,11 +60,13 @@ type settings struct {
 	Retry int `json:"retry_timeout"`
 	// Failsafe is the failsafe mode.
 	Failsafe bool `json:"failsafe_mode"`
+	Pause    bool `json:"pause,omitempty"`
 }
 
 func newNode(w *world, i int) *node {
-	n := &node{w: w, name: fmt.Sprintf("n%d", i+1), offset: int64(i+1) * 1000 * sec, ppm: w.plan.ppm[i], settings: w.plan.settings}
+	n := &node{w: w, name: fmt.Sprintf("n%d", i+1), offset: int64(i+1) * 1000 * sec, ppm: w.plan.PPM[i], settings: w.plan.Config}
 	n.server.n, n.leash.n = n, n
+	w.mutateNode(n)
 	w.after(between(w.net, 0, sec), n.startAgent)
 	w.after(between(w.srvr, 20*ms, 60*ms), n.server.replicate)
 	w.after(between(w.srvr, 20*ms, 60*ms), n.server.write)
@@ -88,14 +94,14 @@ func (n *node) startAgent() {
 	n.w.trace(n, "agent starts")
 	n.client = n.w.srv.Store(base, n.name)
 	n.client.SetAutoDeliver(false)
-	n.client.SetStaleAfter(time.Duration(n.w.plan.stale))
+	n.client.SetStaleAfter(time.Duration(n.w.plan.Stale))
 	n.client.SetPartitioned(n.w.ghost.cut[n.name])
-	n.settings, n.op, n.opCancel, n.reinit, n.view, n.expecting = n.w.plan.settings, ha.Operation{Serial: n.op.Serial}, false, ha.Reinit{}, nil, false
+	n.settings, n.op, n.opCancel, n.reinit, n.view, n.expecting = n.w.plan.Config, ha.Operation{Serial: n.op.Serial}, false, ha.Reinit{}, nil, false
 	n.failsafe, n.promises = &failsafe{n: n}, &loop.Promises{}
 	n.loop = loop.New(loop.Options{
 		Me: ha.Identity{Name: n.name, Scope: "sim", ConnURL: "postgres://" + n.name + ":5432/postgres",
 			APIURL: "http://" + n.name + ":8008/patroni", Version: "4.1.4", Holder: "holder-" + n.name, CanBootstrap: true},
-		DCS: n.w.mutateStore(n, &store{n: n, c: n.client}), Node: n.w.mutateServer(n, &n.server), Ops: operator{n},
+		DCS: n.w.mutateStore(n, &store{n: n, c: n.client}), Node: n.w.mutateServer(n, &n.server), Ops: n.w.mutateOperator(n),
 		Leash: n.w.mutateLeash(n, &n.leash), Peers: peers{n},
 		Failsafe: n.failsafe, Promises: n.promises,
 		Settings: n.current, Configure: n.configure,
@@ -103,6 +109,7 @@ func (n *node) startAgent() {
 		Now:    n.clock, Timeout: n.w.timeout, Wall: func() time.Time { return time.Unix(1_800_000_000, n.w.now) },
 		Publish: func(v *ha.View) { n.view = v }, Log: slog.New(slog.DiscardHandler), Trace: n.traceTurn,
 	})
+	n.since = n.w.now
 	n.next, n.stop = iter.Pull(n.run)
 	n.gen++
 	n.resume(n.gen)
@@ -146,6 +153,7 @@ func (n *node) resume(gen int) {
 		return
 	}
 	if n.hung > n.w.now {
+		n.since = n.hung
 		n.w.at(n.hung, func() { n.resume(gen) })
 		return
 	}
@@ -153,8 +161,12 @@ func (n *node) resume(gen int) {
 	n.w.pump()
 	if !ok {
 		n.gone()
+		d := between(n.w.net, sec, 5*sec)
+		if n.restart > 0 {
+			d, n.restart = n.restart, 0
+		}
 		if !n.off {
-			n.w.after(between(n.w.net, sec, 5*sec), n.startAgent)
+			n.w.after(d, n.startAgent)
 		}
 		return
 	}
@@ -189,7 +201,7 @@ func (n *node) gone() {
 	n.op.Serial++
 	n.op.Running = false
 	n.failsafe, n.promises = nil, nil
-	n.loop, n.view, n.idle, n.woken, n.hung = nil, nil, false, false, 0
+	n.loop, n.view, n.idle, n.woken, n.hung, n.since = nil, nil, false, false, 0, n.w.now
 	_ = n.client.Close()
 }
 
@@ -222,8 +234,8 @@ func (n *node) current() ha.Settings {
 	}
 	return ha.Settings{
 		TTL: time.Duration(s.TTL) * time.Second, LoopWait: time.Duration(s.Wait) * time.Second, RetryTimeout: time.Duration(s.Retry) * time.Second,
-		MaximumLagOnFailover: n.w.plan.maxLag, PrimaryStartTimeout: time.Duration(n.w.plan.startTimeout) * time.Second,
-		WipeOnRewindFailure: n.w.plan.wipe, FailoverPriority: 1, Document: n.document, Failsafe: s.Failsafe,
+		MaximumLagOnFailover: n.w.mutateLag(), PrimaryStartTimeout: time.Duration(n.w.plan.StartTimeout) * time.Second,
+		WipeOnRewindFailure: n.w.plan.Wipe, FailoverPriority: 1, Document: n.document, Failsafe: s.Failsafe, Pause: s.Pause,
 	}
 }
 
@@ -234,23 +246,64 @@ func (n *node) configure(_ context.Context, doc []byte) {
 	}
 }
 
+// situation counts what a decision tells of.
+func (w *world) situation(d *ha.Decision) {
+	switch d.Reason {
+	case ha.FailsafeHolds:
+		w.sometimes("the failsafe mode held a leader")
+	case ha.FailsafeFollows:
+		w.sometimes("a promise kept a member out of the race")
+	case ha.HandOver:
+		w.sometimes("a leader handed over on request")
+	case ha.TakeBackOwn:
+		w.sometimes("a restarted agent took its leadership back")
+	case ha.TakeBackLatched:
+		w.sometimes("a restarted agent found its deadline passed")
+	case ha.RewindWaitsForLeader:
+		w.sometimes("a rewind waited for a checkpoint")
+	default: // nothing that has to be reached
+	}
+}
+
+func (w *world) sometimes(what string) { w.res.Sometimes[what]++ }
+
 func (n *node) traceTurn(o *ha.Observation, d *ha.Decision) {
 	n.w.res.Decisions++
 	n.w.res.Reasons[d.Reason]++
+	n.w.res.pair(o)
+	n.w.situation(d)
 	n.w.ghost.decided(n, o, d)
 	if n.w.Trace == nil {
 		return
 	}
 	if d.Action != nil || d.Reason != ha.LeaderNoAction && d.Reason != ha.SecondaryNoAction {
-		n.w.trace(n, "%s | %T%+v (epoch %d, last %T %d %s)", d.Text(n.name), d.Action, d.Action, d.Memory.Lease.Epoch, o.Last.Action, o.Last.Result, o.Last.Error)
+		n.w.trace(n, "%s", n.story(o, d))
 	}
 }
+
+// story is a decision in one line: what failed before, why, and what is done.
+func (n *node) story(o *ha.Observation, d *ha.Decision) string {
+	s := d.Text(n.name)
+	if o.Last.Result != ha.ResultOK && o.Last.Result != ha.ResultNone {
+		s = fmt.Sprintf("(%s failed: %s) %s", verb(o.Last.Action), o.Last.Error, s)
+	}
+	if d.Action != nil {
+		s += " -> " + verb(d.Action)
+	}
+	if e := d.Memory.Lease.Epoch; e != 0 {
+		s += fmt.Sprintf(" [epoch %d]", e)
+	}
+	return s
+}
+
+func verb(a ha.Action) string { return strings.TrimPrefix(fmt.Sprintf("%T", a), "ha.") }
 
 // peers asks the other agents over the network.
 type peers struct{ n *node }
 
 func (p peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]ha.Peer {
 	n, out := p.n, map[string]ha.Peer{}
+	n.reach(before(effAsk))
 	limit := n.w.budget(ctx)
 	var wait int64
 	reach := func(name string) (*node, int64) {
@@ -277,6 +330,7 @@ func (p peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]h
 		}
 	}
 	n.sleep(min(wait, limit) + ms/2)
+	n.reach(after(effAsk))
 	for _, other := range there {
 		if s := &other.server; s.proc == ha.ProcessRunning && other.loop != nil {
 			out[other.name] = ha.Peer{Reachable: true, InRecovery: s.recovery, Position: s.flush, Timeline: s.br.number, Priority: 1}
@@ -301,6 +355,9 @@ func (d deadline) Err() error {
 
 // timeout is what the loop has in place of context.WithTimeout.
 func (w *world) timeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if w.Mutant == "M22" {
+		return ctx, func() {}
+	}
 	return deadline{Context: ctx, w: w, at: w.now + min(max(int64(d), 0), w.budget(ctx))}, func() {}
 }
 

@@ -21,6 +21,7 @@ func (p operator) Begin(a ha.Action) {
 	if n.op.Running {
 		n.w.fail("C.1", "%s begins %T while %s runs", n.name, a, n.op.Kind)
 	}
+	n.reach(before(effBegin))
 	n.op = ha.Operation{Kind: ha.Kind(a), Serial: n.op.Serial + 1, Running: true, Started: n.clock()}
 	n.opCancel = false
 	n.spring(n.op.Kind)
@@ -77,7 +78,7 @@ func (p operator) Begin(a ha.Action) {
 		s.shut(a.Mode)
 		begun, hurried := n.w.now, false
 		n.poll(func() (bool, string) {
-			if s.proc == ha.ProcessDown {
+			if s.proc == ha.ProcessDown && !s.orphaned() {
 				if s.dir == ha.DataDirPresent && s.control == "shut down" {
 					n.op.ShutdownLSN = s.flush
 				}
@@ -90,8 +91,10 @@ func (p operator) Begin(a ha.Action) {
 			return false, ""
 		})
 	case ha.Promote:
-		n.w.ghost.promote(n)
-		s.promote()
+		if s.proc == ha.ProcessRunning {
+			n.w.ghost.promote(n)
+			s.promote()
+		}
 		n.poll(func() (bool, string) {
 			switch {
 			case s.proc != ha.ProcessRunning:
@@ -108,6 +111,7 @@ func (p operator) Begin(a ha.Action) {
 	default:
 		n.w.fail("C.1", "%s: the model cannot %T", n.name, a)
 	}
+	n.reach(after(effBegin))
 }
 
 // finish ends the operation after d; what it returns is the error.
@@ -168,6 +172,7 @@ func (p operator) clone(a ha.Clone) {
 	n.finish(between(n.w.srvr, 200*ms, 2*sec), func() string {
 		from := n.source(a.From.Member)
 		if from == nil || from.gen != gen || n.opCancel {
+			n.w.sometimes("a copy was cut off half-way")
 			return "the source went away"
 		}
 		s.dir, s.signal, s.control, s.crashed = ha.DataDirPresent, true, "in archive recovery", false
@@ -196,6 +201,7 @@ func (p operator) rewind(a ha.Rewind) {
 	n.finish(between(n.w.srvr, 100*ms, 1500*ms), func() string {
 		now := n.source(a.From.Member)
 		if now == nil || now.gen != gen || n.opCancel {
+			n.w.sometimes("a rewind was cut off half-way")
 			if n.w.srvr.IntN(2) == 0 {
 				s.dir = ha.DataDirPresent
 			}

@@ -108,7 +108,7 @@ func (n *node) ask(r *rand.Rand) {
 	n.reinit = ha.Reinit{Serial: n.reinit.Serial + 1, Force: r.IntN(2) == 0, FromLeader: r.IntN(2) == 0}
 	if r.IntN(3) == 0 {
 		n.w.after(between(r, 100*ms, 2*sec), func() {
-			if n.w.now < n.w.plan.heal && n.op.Running && n.op.Kind == ha.OpClone {
+			if n.w.now < n.w.plan.Heal && n.op.Running && n.op.Kind == ha.OpClone {
 				n.reinit = ha.Reinit{Serial: n.reinit.Serial + 1, Cancel: true}
 				n.wake()
 			}
@@ -145,7 +145,7 @@ func (p operator) restore(r dcs.Restore) {
 	}
 	if s.dir == ha.DataDirPresent && s.proc != ha.ProcessDown {
 		n.step(between(n.w.srvr, 50*ms, 500*ms), func() { // the newest WAL gets archived
-			if n.w.now < n.w.plan.heal && n.w.srvr.IntN(10) == 0 {
+			if n.w.now < n.w.plan.Heal && n.w.srvr.IntN(10) == 0 {
 				n.end("the archive does not take WAL")
 				return
 			}
@@ -163,7 +163,7 @@ func (p operator) files(id string, b backup) {
 	s.restoring = true
 	n.w.ghost.restored = nil // it may go back to before the last one
 	n.step(between(n.w.srvr, 300*ms, 3*sec), func() {
-		if n.w.now < n.w.plan.heal && n.w.srvr.IntN(8) == 0 && n.w.copies(n) > 0 {
+		if n.w.now < n.w.plan.Heal && n.w.srvr.IntN(8) == 0 && n.w.copies(n) > 0 {
 			n.end("the repository is damaged")
 			return
 		}

@@ -79,10 +79,57 @@ type server struct {
 	stopping  bool
 	streaming bool
 	crashed   bool
+	// orphans is until when backends of a dead postmaster go on (safety P1).
+	orphans int64
+	// unguarded: it was made writable in pause, and the leash was not armed since.
+	unguarded bool
 }
 
 func (s *server) writable() bool {
 	return s.proc == ha.ProcessRunning && !s.recovery && !s.closed && !s.stopping
+}
+
+// acks tells whether anything here can still acknowledge a write.
+func (s *server) acks() bool { return s.writable() || s.orphaned() }
+
+// orphaned: with its backends about, a server counts as not yet stopped (P7).
+func (s *server) orphaned() bool { return s.orphans > s.n.w.now }
+
+// beheaded is the end of a postmaster alone. Its backends go on for as long as
+// their calls last, at most for; the leash, its parent, sweeps them up.
+func (s *server) beheaded(last int64) {
+	n, writable := s.n, s.writable()
+	if s.proc == ha.ProcessDown {
+		return
+	}
+	s.crash("its postmaster is gone")
+	if !writable {
+		return
+	}
+	s.orphans = n.w.now + last
+	n.w.sometimes("backends outlived their postmaster")
+	end := func() {
+		s.orphans = min(s.orphans, n.w.now)
+		n.wake()
+	}
+	n.w.at(s.orphans, end)
+	sweep := n.w.now + between(n.w.srvr, ms, 50*ms)
+	if n.leash.hung > n.w.now {
+		sweep = n.leash.hung
+	}
+	if !n.leash.gone && !n.leash.sparing {
+		n.w.at(sweep, end)
+	}
+}
+
+// startByHand is pg_ctl, past the leash.
+func (s *server) startByHand(primary bool) {
+	n := s.n
+	if s.proc != ha.ProcessDown || s.dir != ha.DataDirPresent || s.orphaned() || s.signal == primary {
+		return
+	}
+	n.w.trace(n, "OPERATOR: starts the server, primary %v", primary)
+	s.run(primary)
 }
 
 // Facts implements loop.Node.
@@ -99,6 +146,9 @@ func (s *server) Facts(ctx context.Context) ha.Postgres {
 		n.sleep(between(n.w.net, ms, 3*ms))
 		pg.Process = s.proc
 		pg.Known = s.proc == ha.ProcessRunning
+	}
+	if s.orphaned() {
+		pg.Process = ha.ProcessUnsure
 	}
 	pg.DataDir = s.dir
 	if s.dir != ha.DataDirPresent {
@@ -127,7 +177,9 @@ func (s *server) Facts(ctx context.Context) ha.Postgres {
 
 // Follow implements loop.Node.
 func (s *server) Follow(_ context.Context, up ha.Upstream) error {
+	s.n.reach(before(effFollow))
 	s.n.sleep(between(s.n.w.net, ms, 10*ms))
+	s.n.reach(after(effFollow))
 	if s.proc != ha.ProcessRunning || !s.recovery {
 		return errors.New("follow: the server is no running standby")
 	}
@@ -167,7 +219,7 @@ func (s *server) number() wal.Timeline {
 }
 
 func (s *server) down() {
-	s.proc, s.streaming, s.stopping, s.closed = ha.ProcessDown, false, false, false
+	s.proc, s.streaming, s.stopping, s.closed, s.unguarded = ha.ProcessDown, false, false, false, false
 	s.gen++
 	s.n.wake()
 }
@@ -187,8 +239,12 @@ func (s *server) start(primary bool, up ha.Upstream) error {
 	n := s.n
 	n.w.ghost.start(n, primary)
 	switch {
+	case n.leash.gone || n.leash.hung > n.w.now:
+		return errNoLeash
 	case s.proc != ha.ProcessDown:
 		return errors.New("start: it runs already")
+	case s.orphaned():
+		return errors.New("start: pre-existing shared memory block is still in use")
 	case s.dir != ha.DataDirPresent:
 		return errors.New("start: no data directory")
 	case primary && (n.leash.armed == 0 || s.signal):
@@ -197,10 +253,17 @@ func (s *server) start(primary bool, up ha.Upstream) error {
 	if !primary {
 		s.signal, s.up = true, up
 	}
+	s.run(primary)
+	return nil
+}
+
+// run begins the processes of a server.
+func (s *server) run(primary bool) {
+	n := s.n
 	s.proc, s.recovery, s.crashed, s.closed = ha.ProcessStarting, !primary, false, false
 	s.gen++
 	s.later(between(n.w.srvr, 50*ms, 900*ms), func() {
-		if n.w.srvr.Float64() < n.w.plan.badStart {
+		if n.w.srvr.Float64() < n.w.plan.BadStart {
 			s.crash("did not come up")
 			return
 		}
@@ -212,7 +275,6 @@ func (s *server) start(primary bool, up ha.Upstream) error {
 		}
 		n.wake()
 	})
-	return nil
 }
 
 // open lets clients into a new cluster.
@@ -236,7 +298,7 @@ func (s *server) shut(mode ha.StopMode) {
 	clean := s.proc == ha.ProcessRunning
 	s.later(between(n.w.srvr, ms, 30*ms), func() { s.stopping = true })
 	last := between(n.w.srvr, 60*ms, 600*ms)
-	if n.w.srvr.Float64() < n.w.plan.slowStop {
+	if n.w.srvr.Float64() < n.w.plan.SlowStop {
 		last = between(n.w.srvr, sec, 15*sec)
 	}
 	s.later(last, func() {
@@ -288,7 +350,7 @@ func (s *server) promote() {
 func (s *server) write() {
 	n := s.n
 	n.w.after(between(n.w.srvr, 50*ms, 250*ms), s.write)
-	if !s.writable() || n.off {
+	if !s.acks() || n.off {
 		return
 	}
 	s.written += wal.LSN(n.w.srvr.Int64N(200))

@@ -1,14 +1,14 @@
 package sim
 
 import (
+	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/pgha/pgha/pkg/ha"
 )
 
 var (
@@ -16,79 +16,127 @@ var (
 	simN        = flag.Int("sim.n", 0, "number of seeds, 0: the default of each test")
 	simDuration = flag.Duration("sim.duration", 0, "run seeds for as long as this instead")
 	simStrict   = flag.Bool("sim.strict", false, "a timeline number used twice is always a violation")
+	simMutant   = flag.String("sim.mutant", "", "the guard to remove")
+	simSchedule = flag.String("sim.schedule", "", "a schedule as a failure prints it, to replay")
+	simCover    = flag.Bool("sim.cover", false, "fail if something was never reached and is not explained")
 )
 
 func TestMain(m *testing.M) {
-	debug.SetGCPercent(800) // small heap, much garbage: twice the schedules
+	debug.SetGCPercent(400) // small heap, much garbage
 	os.Exit(m.Run())
 }
 
-func run(t *testing.T, o Options) (res Result) {
-	t.Helper()
-	return Run(o)
-}
-
-// report replays a failed seed with its trace and ends the test.
+// report shrinks what failed, shows it as a table, and ends the test.
 func report(t *testing.T, o Options, res Result) {
 	t.Helper()
-	var lines []string
-	o.Trace = func(line string) { lines = append(lines, line) }
-	again := run(t, o)
-	if !testing.Verbose() {
-		lines = lines[max(0, len(lines)-200):]
-	}
-	t.Log("\n" + strings.Join(lines, "\n"))
-	if again.Violation != res.Violation {
+	small, _ := Shrink(res.Schedule, o, time.Minute)
+	var lines []Line
+	o.Trace = func(l Line) { lines = append(lines, l) }
+	again := Play(small, o)
+	if again.ID() != res.ID() {
 		t.Errorf("the replay ended differently: %q", again.Violation)
 	}
-	t.Fatalf("seed %d: %s\n%s\nreplay: go test ./internal/sim -run TestSim$ -v -sim.seed=%d -sim.n=1", o.Seed, res.Violation, res.Schedule, o.Seed)
+	const most = 150
+	var table strings.Builder
+	Table(&table, len(small.PPM), lines[max(0, len(lines)-most):])
+	doc, err := json.Marshal(small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := ""
+	for _, f := range small.Faults {
+		faults += f.String() + "\n"
+	}
+	t.Fatalf("seed %d: %s\n%s\n\nshrunk to %s\n%s\n%s\n%s\n\nreplay: go test ./internal/sim -run 'TestReplay$' -v -sim.mutant='%s' -sim.schedule='%s'\n(kept as a regression test by this line in testdata/schedules)",
+		o.Seed, res.Violation, res.Schedule, small, faults, table.String(), again.Violation, o.Mutant, doc)
 }
 
 func TestSim(t *testing.T) {
-	n := 30
+	n := 40
 	if testing.Short() || slow {
-		n = 3
+		n = 5
 	}
 	if *simN > 0 {
 		n = *simN
 	}
-	begun := time.Now()
-	var sum Result
+	begun, used, virtual := time.Now(), cpu(), time.Duration(0)
+	var sum Coverage
 	seeds := 0
-	faults := map[string]int{}
 	for seed := *simSeed; ; seed++ {
 		if *simDuration > 0 && time.Since(begun) >= *simDuration || *simDuration == 0 && seeds == n {
 			break
 		}
-		o := Options{Seed: seed, Strict: *simStrict}
-		res := run(t, o)
+		o := Options{Seed: seed, Strict: *simStrict, Mutant: *simMutant}
+		res := Run(o)
 		if res.Violation != "" {
 			report(t, o, res)
 		}
 		seeds++
-		sum.Events, sum.Decisions, sum.Acks, sum.Leaders, sum.Reused = sum.Events+res.Events, sum.Decisions+res.Decisions, sum.Acks+res.Acks, sum.Leaders+res.Leaders, sum.Reused+res.Reused
-		for r, k := range res.Reasons {
-			sum.Reasons[r] += k
-		}
-		for k, c := range res.Faults {
-			faults[k] += c
-		}
+		virtual += res.Schedule.Virtual()
+		sum.Add(&res.Coverage)
 	}
-	took := time.Since(begun).Seconds()
-	t.Logf("%d schedules in %.1f s: %.0f/s; %d events, %d decisions, %d acks, %d leaderships, %d timeline numbers used twice",
-		seeds, took, float64(seeds)/took, sum.Events, sum.Decisions, sum.Acks, sum.Leaders, sum.Reused)
-	t.Logf("faults: %v", faults)
-	for r, k := range sum.Reasons {
-		if k == 0 {
-			t.Logf("never decided here: %s", ha.Reason(r))
+	var out strings.Builder
+	core := (cpu() - used).Seconds()
+	fmt.Fprintf(&out, "%d schedules in %.1f s, %.1f s of a core: %.0f/s; as ones of a minute and three nodes: %.0f/s\n",
+		seeds, time.Since(begun).Seconds(), core, float64(seeds)/core, virtual.Minutes()/3/core)
+	sum.Report(&out)
+	t.Log("\n" + out.String())
+	if *simCover {
+		for _, r := range sum.Unexplained() {
+			t.Errorf("never decided for, and reasons.go does not say why: %s", r)
+		}
+		for _, s := range sum.Unseen() {
+			t.Errorf("never: %s", s)
+		}
+		for _, p := range sum.Missed() {
+			t.Errorf("no agent was ever stopped %s", p)
 		}
 	}
 }
 
-// TestReplay: a seed gives the same run, to the last line of its trace.
+// TestReplay plays the schedule of -sim.schedule, shows it and how it ends.
 func TestReplay(t *testing.T) {
-	trace := func(seed uint64) (out []string) {
-		run(t, Options{Seed: seed, Trace: func(l string) { out = append(out, l) }})
+	if *simSchedule == "" {
+		t.Skip("nothing to replay: -sim.schedule")
+	}
+	var s Schedule
+	if err := json.Unmarshal([]byte(*simSchedule), &s); err != nil {
+		t.Fatalf("-sim.schedule: %v", err)
+	}
+	var lines []Line
+	res := Play(&s, Options{Seed: s.Seed, Strict: *simStrict, Mutant: *simMutant, Trace: func(l Line) { lines = append(lines, l) }})
+	Table(os.Stdout, len(s.PPM), lines)
+	if res.Violation != "" {
+		t.Fatal(res.Violation)
+	}
+}
+
+// TestRegressions: what once failed stays mended.
+func TestRegressions(t *testing.T) {
+	text, err := os.ReadFile("testdata/schedules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := ""
+	for _, line := range strings.Split(string(text), "\n") {
+		if !strings.HasPrefix(line, "{") {
+			why = strings.TrimPrefix(line, "# ")
+			continue
+		}
+		var s Schedule
+		if err := json.Unmarshal([]byte(line), &s); err != nil {
+			t.Fatal(err)
+		}
+		if res := Play(&s, Options{Seed: s.Seed}); res.Violation != "" {
+			t.Errorf("%s: %s\n%s", why, res.Violation, line)
+		}
+	}
+}
+
+// TestSame: a seed gives the same run, to the last line of its trace.
+func TestSame(t *testing.T) {
+	trace := func(seed uint64) (out []Line) {
+		Run(Options{Seed: seed, Trace: func(l Line) { out = append(out, l) }})
 		return out
 	}
 	for seed := range uint64(3) {
@@ -101,28 +149,5 @@ func TestReplay(t *testing.T) {
 				t.Fatalf("seed %d line %d:\n%s\n%s", seed, i, a[i], b[i])
 			}
 		}
-	}
-}
-
-// TestMutants: each guard that is removed is missed within a few seconds.
-func TestMutants(t *testing.T) {
-	if slow {
-		t.Skip("nothing here runs concurrently; the mutants are hunted without the race detector")
-	}
-	for _, m := range Mutants {
-		t.Run(m.ID, func(t *testing.T) {
-			limit := 40 * time.Second
-			begun := time.Now()
-			for seed := uint64(0); time.Since(begun) < limit; seed++ {
-				res := run(t, Options{Seed: seed, Mutant: m.ID})
-				for _, id := range m.Catches {
-					if len(res.Violation) > len(id) && res.Violation[:len(id)+1] == id+" " {
-						t.Logf("seed %d, %.2f s: %s", seed, time.Since(begun).Seconds(), res.Violation)
-						return
-					}
-				}
-			}
-			t.Errorf("survives: %s", m.What)
-		})
 	}
 }

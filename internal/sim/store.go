@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,8 +21,15 @@ type store struct {
 
 var _ dcs.Store = (*store)(nil)
 
-// request takes the time a request takes, and loses it or its answer.
-func (s *store) request(ctx context.Context, do func(context.Context) error) error {
+func (s *store) request(ctx context.Context, e effect, do func(context.Context) error) error {
+	s.n.reach(before(e))
+	err := s.send(ctx, do)
+	s.n.reach(after(e))
+	return err
+}
+
+// send takes the time a request takes, and loses it or its answer.
+func (s *store) send(ctx context.Context, do func(context.Context) error) error {
 	n := s.n
 	limit := n.w.budget(ctx)
 	lost := n.w.lossy[n]
@@ -35,7 +43,7 @@ func (s *store) request(ctx context.Context, do func(context.Context) error) err
 	cut := n.w.ghost.cut[n.name] || n.w.ghost.down
 	if cut || n.w.net.Float64() < lost.request || there >= limit {
 		if !cut && n.w.net.IntN(2) == 0 {
-			s.late(between(n.w.net, 0, 2*limit), do)
+			s.late(between(n.w.net, 0, max(2*limit, lost.late)), do)
 		}
 		n.sleep(limit)
 		if cut {
@@ -62,6 +70,7 @@ func (s *store) late(d int64, do func(context.Context) error) {
 			return
 		}
 		n.w.trace(n, "ETCD: a request arrives late")
+		n.w.sometimes("a request that was given up on reached etcd")
 		s.arriving = true
 		_ = do(context.Background()) // nobody waits for the answer
 		s.arriving = false
@@ -79,7 +88,7 @@ func (s *store) Snapshot(ctx context.Context) (*dcs.Cluster, error) {
 }
 
 func (s *store) Read(ctx context.Context) (c *dcs.Cluster, err error) {
-	err = s.request(ctx, func(ctx context.Context) (err error) { c, err = s.c.Read(ctx); return err })
+	err = s.request(ctx, effRead, func(ctx context.Context) (err error) { c, err = s.c.Read(ctx); return err })
 	if err != nil {
 		return nil, fmt.Errorf("read: %w", dcs.ErrUnavailable)
 	}
@@ -94,13 +103,20 @@ func (s *store) Close() error                  { return s.c.Close() }
 
 func (s *store) Claim(ctx context.Context, c dcs.Claim) (epoch int64, err error) {
 	sent := s.n.clock()
-	err = s.request(ctx, func(ctx context.Context) (err error) {
+	again := s.n.loop.Memory().Lease.Epoch != 0 // rule (d)
+	err = s.request(ctx, effClaim, func(ctx context.Context) (err error) {
+		last := s.n.w.ghost.newestBeat
+		s.n.w.mutateClaim(&c, again)
 		if epoch, err = s.c.Claim(ctx, c); err == nil {
+			s.n.w.ghost.claimed(s.n, last)
 			s.n.w.ghost.beat(s.n, epoch, s.since(sent), c.Status)
 		}
 		return err
 	})
 	if err != nil {
+		if errors.Is(err, dcs.ErrConflict) {
+			s.n.w.sometimes("a claim failed on its compares")
+		}
 		return 0, err
 	}
 	s.n.w.ghost.answered(s.n, epoch, sent)
@@ -109,15 +125,18 @@ func (s *store) Claim(ctx context.Context, c dcs.Claim) (epoch int64, err error)
 
 func (s *store) Renew(ctx context.Context, r dcs.Renewal) error {
 	sent := s.n.clock()
-	err := s.request(ctx, func(ctx context.Context) error {
+	err := s.request(ctx, effRenew, func(ctx context.Context) error {
 		err := s.c.Renew(ctx, r)
 		if err == nil {
 			s.n.w.ghost.beat(s.n, r.Epoch, s.since(sent), r.Status)
 		}
 		return err
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		s.n.w.ghost.answered(s.n, r.Epoch, sent)
+	case errors.Is(err, dcs.ErrConflict):
+		s.n.w.sometimes("a round failed on its compares")
 	}
 	return err
 }
@@ -126,7 +145,13 @@ func (s *store) Release(ctx context.Context, r dcs.Release) error {
 	if r.Status != nil && s.n.server.writable() {
 		s.n.w.fail("S6", "%s marks epoch %d as released while its server accepts writes", s.n.name, r.Epoch)
 	}
-	return s.request(ctx, func(ctx context.Context) error { return s.c.Release(ctx, r) })
+	return s.request(ctx, effRelease, func(ctx context.Context) error {
+		err := s.c.Release(ctx, r)
+		if err == nil && r.Status != nil {
+			s.n.w.ghost.newestBeat = beat{}
+		}
+		return err
+	})
 }
 
 // since is when the wait of everybody else begins, at the earliest.
@@ -138,17 +163,20 @@ func (s *store) since(sent ha.Instant) ha.Instant {
 }
 
 func (s *store) KeepAlive(ctx context.Context) error {
-	return s.request(ctx, func(ctx context.Context) error { return s.c.KeepAlive(ctx) })
+	return s.request(ctx, effKeepAlive, func(ctx context.Context) error { return s.c.KeepAlive(ctx) })
 }
 
 func (s *store) PutMember(ctx context.Context, name string, value []byte) error {
-	return s.request(ctx, func(ctx context.Context) error { return s.c.PutMember(ctx, name, value) })
+	return s.request(ctx, effMember, func(ctx context.Context) error { return s.c.PutMember(ctx, name, value) })
 }
 
 func (s *store) Put(ctx context.Context, w dcs.Write) error {
 	s.n.w.ghost.put(s.n, w)
-	return s.request(ctx, func(ctx context.Context) error {
+	return s.request(ctx, effPut, func(ctx context.Context) error {
 		err := s.c.Put(ctx, w)
+		if err == nil && w.Key == dcs.KeyStatus && w.NoLeader {
+			s.n.w.ghost.newestBeat = beat{}
+		}
 		if err == nil && w.Key == dcs.KeyRestore {
 			s.n.w.ghost.orderEnds(s.n, w.Value)
 		}
@@ -157,15 +185,15 @@ func (s *store) Put(ctx context.Context, w dcs.Write) error {
 }
 
 func (s *store) DeleteInitialize(ctx context.Context, revision int64) error {
-	return s.request(ctx, func(ctx context.Context) error { return s.c.DeleteInitialize(ctx, revision) })
+	return s.request(ctx, effInitialize, func(ctx context.Context) error { return s.c.DeleteInitialize(ctx, revision) })
 }
 
 func (s *store) Lock(ctx context.Context, key dcs.Key, value []byte) error {
-	return s.request(ctx, func(ctx context.Context) error { return s.c.Lock(ctx, key, value) })
+	return s.request(ctx, effPut, func(ctx context.Context) error { return s.c.Lock(ctx, key, value) })
 }
 
 func (s *store) Unlock(ctx context.Context, key dcs.Key) error {
-	return s.request(ctx, func(ctx context.Context) error { return s.c.Unlock(ctx, key) })
+	return s.request(ctx, effPut, func(ctx context.Context) error { return s.c.Unlock(ctx, key) })
 }
 
 // budgetOf is L of safety B.1, computed anew and in integers (S7).
@@ -190,99 +218,4 @@ func killOf(ttl time.Duration) time.Duration {
 		return 1200 * time.Millisecond
 	}
 	return 800 * time.Millisecond
-}
-
-// leash models the process that owns postgres and the deadline. Its record
-// survives the agent, not the host.
-type leash struct {
-	n         *node
-	armed     int64
-	deadline  ha.Instant
-	highest   int64
-	suspended bool
-	timer     int // number of the timer that counts
-	late      int64
-}
-
-func (l *leash) Status() ha.Leash {
-	return ha.Leash{Attached: true, Armed: l.armed, Deadline: l.deadline, Highest: l.highest, Suspended: l.suspended}
-}
-
-func (l *leash) Arm(_ context.Context, epoch int64, deadline ha.Instant) error {
-	n := l.n
-	n.sleep(between(n.w.net, ms/2, 5*ms))
-	again := epoch == l.armed && l.armed != 0
-	switch {
-	case epoch < l.highest || epoch == l.highest && !again:
-		return fmt.Errorf("arm leash: epoch %d is not above %d", epoch, l.highest)
-	case deadline <= n.clock():
-		return fmt.Errorf("arm leash: the deadline has passed")
-	}
-	n.w.ghost.arm(n, epoch, deadline)
-	l.armed, l.highest, l.deadline, l.suspended = epoch, epoch, deadline, false
-	n.server.open()
-	l.set()
-	return nil
-}
-
-func (l *leash) Extend(epoch int64, deadline ha.Instant) {
-	if epoch != l.armed || l.armed == 0 || deadline <= l.deadline {
-		return
-	}
-	l.n.w.ghost.arm(l.n, epoch, deadline)
-	l.deadline = deadline
-	l.set()
-}
-
-func (l *leash) Disarm(_ context.Context, epoch int64) error {
-	n := l.n
-	n.sleep(between(n.w.net, ms/2, 5*ms))
-	if s := &n.server; s.proc != ha.ProcessDown && !(s.signal && s.recovery) {
-		return fmt.Errorf("disarm leash: the server may be writable")
-	}
-	if epoch == l.armed {
-		l.armed, l.deadline = 0, 0
-		l.timer++
-	}
-	return nil
-}
-
-func (l *leash) Suspend(context.Context) error {
-	l.suspended = true
-	l.timer++
-	return nil
-}
-
-// set puts the timer: it fires at the deadline, as late as a busy host makes it.
-func (l *leash) set() {
-	l.timer++
-	timer, n := l.timer, l.n
-	n.w.at(n.truly(l.deadline)+ms/10+between(n.w.srvr, 0, 50*ms)+l.late, func() {
-		if l.timer == timer && l.armed != 0 {
-			l.fence()
-		}
-	})
-}
-
-// fence latches the epoch and kills every process before K is over.
-func (l *leash) fence() {
-	n := l.n
-	n.w.trace(n, "LEASH: deadline of epoch %d passed, killing", l.armed)
-	l.armed, l.deadline = 0, 0
-	l.timer++
-	if n.server.proc == ha.ProcessDown {
-		n.wake()
-		return
-	}
-	gen := n.server.gen
-	kill := int64(killOf(time.Duration(n.settings.TTL)*time.Second)) - 100*ms
-	if l.late != 0 {
-		kill += l.late
-	}
-	n.w.after(between(n.w.srvr, 20*ms, min(kill, 700*ms)), func() {
-		if n.server.gen == gen {
-			n.server.crash("killed by the leash")
-			n.server.signal = true
-		}
-	})
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs/mem"
-	"github.com/pgha/pgha/pkg/ha"
 )
 
 const (
@@ -23,35 +22,29 @@ type Options struct {
 	// Strict makes a timeline number that was used twice a violation even
 	// where no member could know of its first use (see ghost.newTimeline).
 	Strict bool
-	// Only are the kinds of faults to play, none: as the seed chooses. Nodes is
-	// their number then, Failsafe turns the mode on.
+	// What is drawn from the seed: Only these kinds of faults, none: as it
+	// chooses; Nodes, 0: as it chooses; Failsafe turns that mode on.
 	Only     []string
 	Nodes    int
 	Failsafe bool
 	// Length of the run in virtual time instead of what the seed's timing needs
 	// to come to rest, which is not looked at then.
 	Length time.Duration
-	// Trace, when set, gets a readable line for all that happens.
-	Trace func(line string)
+	// Trace, when set, is told of all that happens.
+	Trace func(Line)
 }
 
 // Result of one run.
 type Result struct {
 	Violation string // "" if every check held; begins with the invariant's id
-	Schedule  string // what the seed chose
-	Events    int
-	Decisions int
-	Acks      int
-	Agreed    int // complete rounds of the failsafe mode
-	Leaders   int // leaderships over the run
-	Reused    int // timeline numbers used twice, tolerated unless Strict
-	Reasons   [ha.Reasons]int
-	Faults    map[string]int
+	Schedule  *Schedule
+	Coverage
 }
 
 // world is one run.
 type world struct {
 	Options
+	plan  Schedule
 	now   int64
 	seq   uint64
 	queue heap
@@ -61,55 +54,56 @@ type world struct {
 	net   *rand.Rand // latencies
 	srvr  *rand.Rand // durations of what servers do
 	res   Result
-	plan  plan
 	// backups are the states that a restore can go back to, orders how many were given.
 	backups []backup
 	orders  int
 	lossy   map[*node]lossy // requests to etcd that get lost
 	slow    map[*node]int64 // extra delay of the watch
+	conf    settings        // as /config has it
+	saved   *mem.Backup     // of etcd
 }
 
 type lossy struct {
 	request, answer float64
+	late            int64 // at most, for a lost request that arrives after all
 }
 
 // Run plays the schedule of a seed to its end, or to the first violation.
 func Run(o Options) Result {
-	w := &world{Options: o, lossy: map[*node]lossy{}, slow: map[*node]int64{}}
-	w.net, w.srvr = w.stream(1), w.stream(2)
-	w.res.Faults = map[string]int{}
+	m := mutant(o.Mutant)
+	if o.Only == nil {
+		o.Only = m.Faults
+	}
+	o.Failsafe = o.Failsafe || m.Failsafe
+	return Play(NewSchedule(o), o)
+}
+
+// Play plays a schedule.
+func Play(s *Schedule, o Options) Result {
+	w := &world{Options: o, plan: *s, conf: s.Config, lossy: map[*node]lossy{}, slow: map[*node]int64{}}
+	w.net, w.srvr = stream(s.Seed, 1), stream(s.Seed, 2)
+	w.res.Schedule = s
+	w.res.init()
 	w.ghost.w = w
 	w.ghost.init()
-	only := o.Only
-	if only == nil {
-		only = environment(o.Mutant)
-	}
-	w.plan = newPlan(w.stream(0), only)
-	if o.Nodes > 0 {
-		w.plan.nodes = min(o.Nodes, len(w.plan.ppm))
-		w.plan.badStart = 0
-	}
-	w.plan.settings.Failsafe = o.Failsafe || failsafeMutant(o.Mutant) || w.stream(3).IntN(3) == 0
-	if o.Length > 0 {
-		w.plan.end = int64(o.Length)
-		w.plan.heal = w.plan.end
-	}
-	w.res.Schedule = w.plan.String()
 	w.srv = mem.NewServer(mem.Options{Now: func() int64 { return w.now }, MinTTL: 2 * time.Second})
-	for i := range w.plan.nodes {
+	for i := range s.PPM {
 		w.nodes = append(w.nodes, newNode(w, i))
 	}
-	w.schedule()
+	for _, f := range s.Faults {
+		w.at(f.At, func() { w.do(f) })
+	}
+	w.at(s.Heal, w.healAll)
 	w.tick()
 	w.after(3*sec, w.backup)
-	for len(w.queue) > 0 && w.queue[0].at <= w.plan.end && w.res.Violation == "" {
+	for len(w.queue) > 0 && w.queue[0].at <= s.End && w.res.Violation == "" {
 		e := w.queue.pop()
 		w.now = e.at
 		w.res.Events++
 		e.run()
 		w.ghost.check()
 	}
-	if w.res.Violation == "" && o.Length == 0 {
+	if w.res.Violation == "" && s.Heal < s.End {
 		w.ghost.atRest()
 	}
 	for _, n := range w.nodes {
@@ -117,8 +111,6 @@ func Run(o Options) Result {
 	}
 	return w.res
 }
-
-func (w *world) stream(n uint64) *rand.Rand { return rand.New(rand.NewPCG(w.Seed, n)) }
 
 // at puts an event in the heap.
 func (w *world) at(t int64, run func()) {
@@ -154,11 +146,11 @@ func (w *world) trace(n *node, format string, args ...any) {
 	if w.Trace == nil {
 		return
 	}
-	who := "--"
+	who := leads
 	if n != nil {
-		who = n.name
+		who = int(n.name[1] - '1')
 	}
-	w.Trace(fmt.Sprintf("%9s %s  %s", clock(w.now), who, fmt.Sprintf(format, args...)))
+	w.Trace(Line{At: w.now, Node: who, Text: fmt.Sprintf(format, args...)})
 }
 
 func clock(t int64) string { return fmt.Sprintf("%.3fs", float64(t)/1e9) }
