@@ -38,7 +38,7 @@ func TestCheckersCanFail(t *testing.T) {
 		t.Fatal("a legal history is objected to")
 	}
 	for name, damage := range map[string]func([]Op, map[int64]bool){
-		"an acknowledged row is dropped": func(_ []Op, present map[int64]bool) { delete(present, 3) },
+		"an acknowledged row is dropped":  func(_ []Op, present map[int64]bool) { delete(present, 3) },
 		"a row appears that nobody wrote": func(_ []Op, present map[int64]bool) { present[99] = true },
 		"a refused row appears":           func(_ []Op, present map[int64]bool) { present[7] = true },
 		"a commit with a warning is reported as ok": func(ops []Op, _ map[int64]bool) {

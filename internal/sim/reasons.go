@@ -33,6 +33,10 @@ var unreached = map[ha.Reason]string{
 	ha.QuarantineClaims:        "etcd does not go back in these schedules yet",
 	ha.QuarantineDrops:         "etcd does not go back in these schedules yet",
 	ha.QuarantineStarts:        "etcd does not go back in these schedules yet",
+	ha.SecondaryResumes:        "nobody pauses replay here",
+	ha.RestartRuns:             "restarts on request are not modelled yet",
+	ha.RestartScheduled:        "restarts on request are not modelled yet",
+	ha.RestartDropped:          "restarts on request are not modelled yet",
 	ha.StoppingWaits:           "rarely: an agent asked to end while an operation runs that cannot be cancelled",
 }
 
