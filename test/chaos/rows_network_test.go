@@ -48,7 +48,7 @@ func cutOffPeers(x *run) {
 func crashLoop(x *run) {
 	conn, err := x.ConnectLocal(x.ctx, x.leader)
 	x.must(err)
-	_, err = conn.Exec(x.ctx, "ALTER SYSTEM SET huge_page_size = '3MB'")
+	_, err = conn.Exec(x.ctx, "ALTER SYSTEM SET shared_preload_libraries = 'pgha_no_such_library'")
 	_ = conn.Close(x.ctx)
 	x.must(err)
 	x.must(x.Patch(x.ctx, map[string]any{"primary_start_timeout": 10}))
