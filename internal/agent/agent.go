@@ -280,6 +280,7 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 		Configure: a.takeDocument, Reinit: a.board.reinit.newest, Restart: a.board.restarts.newest,
 		Seen: a.seen.first, Accepted: a.seen.accepted, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
 		Trace:     a.journal.turned,
+		Callback:  a.node.callback,
 		Heartbeat: a.heartbeat, Myself: func() ha.Identity { return identity(a.config.Load(), me.Holder) },
 	})
 	side, cancel := context.WithCancel(ctx)

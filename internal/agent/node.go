@@ -76,9 +76,14 @@ func newNode(name string, srv *postgres.Server, k guardian, cfg func() *config.E
 	return n
 }
 
+// callbackPatience is how long the end of the agent waits for a callback, which
+// may have an address to take away. After that it goes on by itself.
+const callbackPatience = 10 * time.Second
+
 func (n *node) close() {
 	n.stop()
 	n.group.Wait()
+	n.srv.WaitCallbacks(callbackPatience)
 	n.srv.Close()
 }
 
@@ -501,6 +506,7 @@ func (n *node) apply(force bool) {
 			return
 		}
 		if changed {
+			n.reloaded()
 			n.log.Info("configuration changed; the server was told to read it")
 		}
 		n.setPending(pending)
@@ -520,6 +526,20 @@ func (n *node) askPending(ctx context.Context) {
 	}
 	n.setPending(pending)
 	n.wake()
+}
+
+// reloaded tells the callback of a reload which role the server has.
+func (n *node) reloaded() {
+	n.mu.Lock()
+	f := n.facts
+	n.mu.Unlock()
+	switch {
+	case !f.Known: // not yet up, or being made
+	case f.Row.InRecovery:
+		n.callback(ha.Callback{Event: postgres.OnReload, Role: "replica"})
+	default:
+		n.callback(ha.Callback{Event: postgres.OnReload, Role: "primary"})
+	}
 }
 
 func (n *node) setPending(pending map[string]postgres.Pending) {

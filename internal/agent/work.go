@@ -43,7 +43,7 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(method string,
 	case ha.Restart:
 		err = n.restart(ctx, a)
 	case ha.Promote:
-		err = n.srv.Promote(ctx)
+		res, err = n.promote(ctx)
 	case ha.CheckDivergence:
 		res, err = n.compare(ctx, a)
 	default:
@@ -54,6 +54,17 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(method string,
 	}
 	return res, err
 }
+
+// promote asks the operator's pre_promote first.
+func (n *node) promote(ctx context.Context) (ha.Operation, error) {
+	if err := n.srv.PrePromote(ctx); err != nil {
+		return ha.Operation{Refused: ctx.Err() == nil}, err
+	}
+	return ha.Operation{}, n.srv.Promote(ctx)
+}
+
+// callback implements the loop's Callback.
+func (n *node) callback(c ha.Callback) { n.srv.Callback(c.Event, c.Role) }
 
 func (n *node) rewind(ctx context.Context, a ha.Rewind) (ha.Operation, error) {
 	up := n.upstreamOf(a.From)

@@ -25,7 +25,7 @@ var contractKeys = map[string]string{
 		"?parameters_primary ?parameters_replica ?parameters_standby_leader +pg_hba +pg_ident " +
 		"?pg_hba_primary ?pg_hba_replica ?pg_hba_standby_leader ?pg_ident_primary ?pg_ident_replica ?pg_ident_standby_leader " +
 		"+custom_conf +recovery_conf +create_replica_methods +create_replica_method +basebackup ?rewind +pgpass " +
-		"?callbacks.on_start ?callbacks.on_stop ?callbacks.on_restart ?callbacks.on_reload ?callbacks.on_role_change ?pre_promote ?before_stop " +
+		"+callbacks.on_start +callbacks.on_stop +callbacks.on_restart +callbacks.on_reload +callbacks.on_role_change +pre_promote +before_stop " +
 		"+pg_ctl_timeout +use_pg_rewind +remove_data_directory_on_rewind_failure +remove_data_directory_on_diverged_timelines " +
 		"+use_unix_socket +use_unix_socket_repl -use_slots +krbsrvname",
 	"postgresql.bin_name":       "+pg_ctl +initdb +pg_controldata +pg_basebackup +postgres +pg_isready +pg_rewind",

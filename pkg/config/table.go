@@ -170,9 +170,9 @@ func postgresqlRows() []row {
 		{path: "basebackup", kind: kOptions},
 		{path: "rewind", kind: kOptions, st: later},
 		{path: "pgpass", kind: kPath},
-		{path: "callbacks", kind: kMap, st: later},
-		{path: "pre_promote", kind: kStr, st: later},
-		{path: "before_stop", kind: kStr, st: later},
+		{path: "callbacks", kind: kMap},
+		{path: "pre_promote", kind: kStr},
+		{path: "before_stop", kind: kStr},
 		{path: "pg_ctl_timeout", kind: kInt, unit: "s", min: 0, max: -1},
 		{path: "use_pg_rewind", kind: kBool},
 		{path: "remove_data_directory_on_rewind_failure", kind: kBool},
@@ -186,7 +186,7 @@ func postgresqlRows() []row {
 		rows = append(rows, row{path: "pg_hba_" + role, kind: kList, st: later}, row{path: "pg_ident_" + role, kind: kList, st: later})
 	}
 	for _, cb := range callbackNames {
-		rows = append(rows, row{path: "callbacks." + cb, kind: kStr, st: later})
+		rows = append(rows, row{path: "callbacks." + cb, kind: kStr})
 	}
 	for _, tool := range binTools {
 		rows = append(rows, row{path: "bin_name." + tool, kind: kStr})

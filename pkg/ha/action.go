@@ -235,6 +235,8 @@ type Decision struct {
 	// Detail completes the reason's text: a name, a number.
 	Detail string
 	Memory Memory
+	// Callbacks are the operator's scripts to be told, in order.
+	Callbacks []Callback
 	// Again: observe and decide anew at once.
 	Again bool
 	// Wait is how long nothing needs to be looked at, unless an event comes.

@@ -14,7 +14,9 @@ import (
 func Decide(o Observation) Decision {
 	o.note()
 	before := o.Memory
-	return o.untilScheduled(o.settleRestart(o.bound(policy(&o), before)))
+	d := o.untilScheduled(o.settleRestart(o.bound(policy(&o), before)))
+	d.Callbacks = o.noteCallbacks(&d)
+	return d
 }
 
 func policy(o *Observation) Decision {
@@ -259,7 +261,11 @@ func (o *Observation) noteOperation() {
 		case op.Damaged:
 			m.Rewind = RewindFailed
 		}
-	case OpNone, OpPromote:
+	case OpPromote:
+		if op.Refused {
+			m.Refused, m.SitOut = m.Lease.Epoch, o.Now.Add(o.Settings.TTL)
+		}
+	case OpNone:
 	}
 }
 

@@ -107,6 +107,7 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 			o.PG.Row.InRecovery = false
 		}, action: Stop{}, reason: DemoteNoLock},
 		{name: "2.1.6 nofailover", change: func(o *Observation) { leaderless(o); o.Settings.NoFailover = true }, reason: ElectionRefused},
+		{name: "8.5 pre_promote refused a moment ago", change: func(o *Observation) { leaderless(o); o.Memory.SitOut = o.Now.Add(sec) }, reason: ElectionRefused},
 		{name: "2.1.6 before 2.4: nofailover, although named", change: func(o *Observation) { leaderless(o); o.Settings.NoFailover = true; failover(o, "", "n1") }, reason: ElectionRefused},
 		{name: "2.1.8 a leash that is away is started when it is armed", change: func(o *Observation) { leaderless(o); o.Leash = Leash{} }, action: Claim{}, reason: ElectionWins},
 		{name: "2.2.1 lag limit", change: func(o *Observation) { leaderless(o); o.DCS.Cluster.Status.Optime = 1000 + 1<<20 + 1 }, reason: ElectionRefused},

@@ -104,6 +104,12 @@ func TestLeader(t *testing.T) {
 			o.Memory.Lease.Attempt = o.Now
 		}, reason: LeaderTooLate},
 		{name: "1.13.5 a failed promotion is repeated once per period", change: func(o *Observation) { standbyLeaderToBe(o); ended(o, OpPromote, "no") }, reason: LeaderPromoting},
+		{name: "8.5 pre_promote refuses", change: func(o *Observation) { standbyLeaderToBe(o); ended(o, OpPromote, "no"); o.Op.Refused = true }, action: Release{}, reason: LeaderRefused,
+			check: func(t *testing.T, d Decision) {
+				if want := noon.Add(30 * sec); d.Memory.SitOut != want {
+					t.Errorf("sits out until %v, want %v", d.Memory.SitOut, want)
+				}
+			}},
 		{name: "S2 not on an old timeline", change: func(o *Observation) {
 			standbyLeaderToBe(o)
 			o.DCS.Cluster.History = &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 1}}}

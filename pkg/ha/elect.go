@@ -126,6 +126,8 @@ func (o *Observation) unfit() string {
 		return "failsafe_mode is on and I am not in /failsafe"
 	case !o.PG.Row.InRecovery:
 		return ""
+	case o.Now < o.Memory.SitOut:
+		return "pre_promote refused my promotion a moment ago"
 	case o.Settings.NoFailover: // 2.1.6, before 2.1.7
 		return "nofailover is set"
 	}

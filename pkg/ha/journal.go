@@ -297,7 +297,7 @@ func (t *turn) surroundings() {
 // notable are the reasons that stand in the way of something and that nothing
 // else tells of.
 var notable = [reasons]bool{
-	LeaderTooLate: true, LeaderBehind: true, LeaderNoQuery: true, LeaderRepairsInitialize: true, LeaderRepairsConfig: true,
+	LeaderTooLate: true, LeaderBehind: true, LeaderRefused: true, LeaderNoQuery: true, LeaderRepairsInitialize: true, LeaderRepairsConfig: true,
 	RewindImpossible: true, ReinitDiverged: true, StartTimeout: true, CloneHeld: true, DataDirBad: true, DataDirRelease: true,
 	NoSystemID: true, RestoreAwaited: true, BootstrapGaveUp: true, BootstrapCleans: true,
 	TakeBackLatched: true, TakeBackFinished: true, PausedReleases: true, ElectionWaitsForMore: true, OperationCancelled: true,

@@ -153,6 +153,9 @@ func promotionBudget(t Timing) time.Duration { return min(t.Period/2, time.Secon
 // promote: 1.13 step 5, with the preconditions of S6.
 func promote(o *Observation) Decision {
 	m := &o.Memory
+	if m.Refused == m.Lease.Epoch {
+		return o.then(o.releaseKey(true), LeaderRefused, o.Op.Error)
+	}
 	if m.Lease.StopAt().Sub(o.Now) < promotionBudget(m.Lease.Timing) {
 		return o.wait(m.Lease.NextLook(o.Now, o.period()), LeaderTooLate)
 	}

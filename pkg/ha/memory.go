@@ -39,6 +39,13 @@ type Memory struct {
 	// RewindFor is the leader's epoch the state was worked out for.
 	RewindFor int64
 
+	// Told is what the callbacks know.
+	Told Told
+	// Refused is the epoch in which pre_promote refused the promotion, SitOut
+	// until when this node stays out of the race for that (wire contract §8.5).
+	Refused int64
+	SitOut  Instant
+
 	// Demoting: the server is being stopped to hand the leadership over; it is
 	// not to be restarted as primary.
 	Demoting bool

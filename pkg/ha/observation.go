@@ -262,6 +262,8 @@ type Operation struct {
 	Divergence Divergence
 	// Result of OpRewind: the directory is damaged and must be made anew.
 	Damaged bool
+	// Result of OpPromote: pre_promote does not want it.
+	Refused bool
 	// Progress in bytes; Total 0: unknown. Method is what makes it, for example
 	// "pgbackrest" or "basebackup".
 	Done, Total int64

@@ -28,6 +28,7 @@ const (
 	LeaderUnarmed
 	LeaderUnwatched
 	LeaderBehind
+	LeaderRefused
 	SecondaryNoAction
 	SecondaryFollows
 	SecondaryNoUpstream
@@ -137,6 +138,7 @@ var reasonTexts = [reasons]string{
 	LeaderTooLate:           "too little is left of the lease to promote; waiting for the next renewal",
 	LeaderUnarmed:           "giving the leadership away, because the leash did not take its deadline: %d",
 	LeaderUnwatched:         "giving the leadership away, because the watchdog is required and not in force: %d",
+	LeaderRefused:           "giving the leadership away, because pre_promote refused the promotion",
 	LeaderBehind:            "giving the leadership away, because my timeline is older than the cluster's",
 	SecondaryNoAction:       "no action. I am (%me), a secondary, and following a leader (%d)",
 	SecondaryFollows:        "following a new leader (%d)",

@@ -23,6 +23,7 @@ var reasonCodes = [reasons]string{
 	LeaderUnarmed:           "leader_unarmed",
 	LeaderUnwatched:         "leader_unwatched",
 	LeaderBehind:            "leader_behind",
+	LeaderRefused:           "leader_refused",
 	SecondaryNoAction:       "secondary_no_action",
 	SecondaryFollows:        "secondary_follows",
 	SecondaryNoUpstream:     "secondary_no_upstream",

@@ -22,22 +22,26 @@ const (
 // exit code and its last line are in the error. Cancelling ctx ends it with
 // all its children.
 func (s *Server) runScript(ctx context.Context, name string, words, env []string) error {
-	lines := 0
 	_, err := s.run(ctx, command{
-		path: words[0], args: words[1:], env: append(s.serverEnv(), env...), both: true,
-		line: func(line string) {
-			switch lines++; {
-			case lines <= scriptLines:
-				s.log.Info(name, "output", s.scrub(clip(line, scriptWidth)))
-			case lines == scriptLines+1:
-				s.log.Warn("the command prints too much, the rest is not logged", "command", name)
-			}
-		},
+		path: words[0], args: words[1:], env: append(s.serverEnv(), env...), both: true, line: s.scriptLine(name),
 	})
 	if errors.Is(err, exec.ErrWaitDelay) {
 		return nil // it ended well, but left something running that holds its output open
 	}
 	return err
+}
+
+// scriptLine puts what a user's command prints into the log, within bounds.
+func (s *Server) scriptLine(name string) func(line string) {
+	lines := 0
+	return func(line string) {
+		switch lines++; {
+		case lines <= scriptLines:
+			s.log.Info(name, "output", s.scrub(clip(line, scriptWidth)))
+		case lines == scriptLines+1:
+			s.log.Warn("the command prints too much, the rest is not logged", "command", name)
+		}
+	}
 }
 
 // replicaCommand gives the command line of a replica creation method (wire

@@ -196,6 +196,9 @@ func (s *Server) Stop(ctx context.Context, mode StopMode, checkpoint bool) error
 			s.log.Warn("checkpoint before the stop did not finish", "error", err)
 		}
 	}
+	if mode != StopImmediate {
+		s.beforeStop(ctx)
+	}
 	s.CloseConnections()
 	if err := s.proc.Signal(ctx, mode.signal()); err != nil {
 		if _, ok := s.Running(); ok {

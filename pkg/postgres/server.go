@@ -49,6 +49,7 @@ type Server struct {
 	stateDir    string
 	life        string       // marks our tools; see leftover.go
 	runs        atomic.Int64 // of tools so far
+	callbacks   [2]lane      // on_reload has one of its own
 
 	monitor *link // status row
 	rest    *link // WAL position for REST

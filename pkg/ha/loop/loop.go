@@ -93,6 +93,8 @@ type Options struct {
 	// Publish receives the view after each decision.
 	Publish func(*ha.View)
 	Log     *slog.Logger
+	// Callback begins to run one of the operator's scripts and does not wait for it; optional.
+	Callback func(ha.Callback)
 	// Myself is Me with the addresses in force, which a reload may change; optional.
 	Myself func() ha.Identity
 	// Heartbeat is how often a decision that stays the same is logged again; 0
@@ -182,6 +184,11 @@ func (l *Loop) Turn(ctx context.Context) (*ha.Decision, *ha.Observation) {
 		l.Trace(o, d)
 	}
 	o.Memory = d.Memory
+	if l.Callback != nil {
+		for _, c := range d.Callbacks {
+			l.Callback(c)
+		}
+	}
 	l.last = l.act(ctx, o, d.Action)
 	if failed(l.last) {
 		d.Again = false

@@ -70,7 +70,7 @@ func (r *Runner) end(res ha.Operation, err error) {
 	defer r.mu.Unlock()
 	r.op.Running, r.op.Ended = false, r.now()
 	r.op.ShutdownLSN, r.op.Divergence, r.op.Damaged = res.ShutdownLSN, res.Divergence, res.Damaged
-	r.op.Timeline, r.op.Interrupted = res.Timeline, res.Interrupted
+	r.op.Timeline, r.op.Interrupted, r.op.Refused = res.Timeline, res.Interrupted, res.Refused
 	if err != nil {
 		r.op.Error = err.Error()
 	}
