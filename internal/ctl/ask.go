@@ -2,7 +2,9 @@ package ctl
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -88,9 +90,24 @@ func (a *App) askOne(ctx context.Context, s *session, m *dcs.Member, q request) 
 	case ctx.Err() != nil:
 		return reply{}, errAborted
 	case err != nil:
-		return reply{}, fmt.Errorf("member %s does not answer: %w", m.Name, shortURLError(err))
+		return reply{}, fmt.Errorf("member %s does not answer: %w; %s", m.Name, shortURLError(err), cureOf(err))
 	}
 	return reply{m.Name, status, text}, nil
+}
+
+// cureOf says what to look at when a member's REST API cannot be asked.
+func cureOf(err error) string {
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &certificate):
+		return "set ctl.cacert to the authority that signed it, or pass -k"
+	case errors.As(err, &record), strings.Contains(err.Error(), "remote error: tls"):
+		return "check the certificates of the sections restapi there and ctl here"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it may have had its effect: look before you try again"
+	}
+	return "check that its agent runs, and that its restapi.connect_address is right"
 }
 
 // askAny puts a request to the members in the order given until one does it.
