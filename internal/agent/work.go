@@ -43,7 +43,7 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(method string,
 	case ha.Restart:
 		err = n.restart(ctx, a)
 	case ha.Promote:
-		res, err = n.promote(ctx)
+		res, err = n.promote(ctx, a)
 	case ha.CheckDivergence:
 		res, err = n.compare(ctx, a)
 	default:
@@ -56,11 +56,11 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(method string,
 }
 
 // promote asks the operator's pre_promote first.
-func (n *node) promote(ctx context.Context) (ha.Operation, error) {
+func (n *node) promote(ctx context.Context, a ha.Promote) (ha.Operation, error) {
 	if err := n.srv.PrePromote(ctx); err != nil {
 		return ha.Operation{Refused: ctx.Err() == nil}, err
 	}
-	return ha.Operation{}, n.srv.Promote(ctx)
+	return ha.Operation{}, n.srv.Promote(ctx, a.From, a.Timeline)
 }
 
 // callback implements the loop's Callback.

@@ -17,7 +17,6 @@ type Coverage struct {
 	Acks      int
 	Agreed    int // complete rounds of the failsafe mode
 	Leaders   int // leaderships over the run
-	Reused    int // timeline numbers used twice, tolerated unless Strict
 	Reasons   [ha.Reasons]int
 	Points    [2 * int(effects)]int
 	Pairs     [roles * keys * leashes * modes]int
@@ -39,7 +38,7 @@ func (c *Coverage) Add(o *Coverage) {
 		c.init()
 	}
 	c.Events, c.Decisions, c.Acks = c.Events+o.Events, c.Decisions+o.Decisions, c.Acks+o.Acks
-	c.Agreed, c.Leaders, c.Reused = c.Agreed+o.Agreed, c.Leaders+o.Leaders, c.Reused+o.Reused
+	c.Agreed, c.Leaders = c.Agreed+o.Agreed, c.Leaders+o.Leaders
 	addAll(c.Reasons[:], o.Reasons[:])
 	addAll(c.Points[:], o.Points[:])
 	addAll(c.Pairs[:], o.Pairs[:])
@@ -151,8 +150,8 @@ func (c *Coverage) Missed() (out []string) {
 func (c *Coverage) Report(to io.Writer) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	p := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
-	p("%d events, %d decisions, %d acknowledged writes, %d leaderships, %d complete rounds of the failsafe mode, %d timeline numbers used twice\n",
-		c.Events, c.Decisions, c.Acks, c.Leaders, c.Agreed, c.Reused)
+	p("%d events, %d decisions, %d acknowledged writes, %d leaderships, %d complete rounds of the failsafe mode\n",
+		c.Events, c.Decisions, c.Acks, c.Leaders, c.Agreed)
 	p("faults by kind:")
 	for _, k := range slices.Sorted(maps.Keys(c.Faults)) {
 		p("  %s\t%d", k, c.Faults[k])

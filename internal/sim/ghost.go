@@ -18,7 +18,6 @@ type ghost struct {
 	newest     *node // the node whose server was made writable last
 	first      *node // who made the cluster
 	numbers    map[wal.Timeline]*branch
-	reused     map[wal.Timeline]bool
 	rounds     map[string]round // by node
 	restored   *branch          // what the last restore order that was carried out made
 	leader     int64            // epoch of /leader, 0: absent
@@ -44,7 +43,7 @@ type round struct {
 }
 
 func (g *ghost) init() {
-	g.cut, g.numbers, g.reused, g.rounds = map[string]bool{}, map[wal.Timeline]*branch{}, map[wal.Timeline]bool{}, map[string]round{}
+	g.cut, g.numbers, g.rounds = map[string]bool{}, map[wal.Timeline]*branch{}, map[string]round{}
 }
 
 // beat: a claim or round of n got through to etcd.
@@ -172,22 +171,10 @@ func (g *ghost) bootstrap(n *node, b *branch) {
 	g.numbers[b.number] = b
 }
 
-// newTimeline (S2): no number twice. Patroni's way to promote has a hole here:
-// until the new primary has written /history, nobody who did not stream from it
-// can know its number. Such a case is counted, not reported, unless Strict.
+// newTimeline (S2): no number twice.
 func (g *ghost) newTimeline(n *node, b *branch) {
 	if old := g.numbers[b.number]; old != nil && old != b {
-		known := wal.Timeline(1)
-		if kv, ok := g.w.srv.Get(base + "/history"); ok {
-			if h, err := dcs.DecodeHistory(kv.Value); err == nil && len(h.Lines) > 0 {
-				known = h.Lines[len(h.Lines)-1].Timeline + 1
-			}
-		}
-		if known >= b.number || g.w.Strict {
-			g.w.fail("S2", "%s makes timeline %d a second time; /history knows %d", n.name, b.number, known)
-		}
-		g.reused[b.number] = true
-		g.w.res.Reused++
+		g.w.fail("S2", "%s makes timeline %d a second time", n.name, b.number)
 	}
 	g.numbers[b.number] = b
 }
@@ -199,7 +186,7 @@ func (g *ghost) open(n *node) {
 			g.w.fail("S1", "%s becomes writable on timeline %d while %s is, on %d", n.name, n.server.number(), other.name, other.server.number())
 		}
 	}
-	if g.restored != nil && !g.reused[g.restored.number] && !g.reused[n.server.number()] && !n.server.br.has(g.restored, g.restored.start) {
+	if g.restored != nil && !n.server.br.has(g.restored, g.restored.start) {
 		g.w.fail("R1", "%s opens timeline %d, which does not come from the restored one, %d", n.name, n.server.number(), g.restored.number)
 	}
 	g.newest = n
@@ -371,9 +358,6 @@ func (g *ghost) atRest() {
 		return
 	}
 	for _, n := range w.nodes {
-		if g.reused[n.server.number()] && !w.Strict {
-			continue // what a number used twice leads to: by numbers nothing diverged, and nothing fits
-		}
 		if s := &n.server; n != primary && !(s.streaming && s.br == primary.server.br) {
 			w.fail("L3", "%s does not stream from %s; %s", n.name, primary.name, w.states())
 		}

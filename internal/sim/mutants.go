@@ -36,7 +36,7 @@ var Mutants = []Mutant{
 	{"M12", "the leash forgets the epoch that it killed for", []string{"S8"}, []string{"agent hang", "agent crash"}, false, 10},
 	{"M13", "the leash kills the postmaster only", []string{"S8", "S1"}, []string{"agent hang", "agent crash"}, false, 5},
 	{"M14", "maximum_lag_on_failover is ignored", []string{"S4"}, []string{"cut streams", "power", "agent crash"}, false, 5},
-	{"M15", "the timelines of /history are ignored", []string{"S2"}, []string{"failover", "cut all", "agent crash"}, false, 10},
+	{"M15", "the timelines of /history and of the beat are ignored", []string{"S2"}, []string{"failover", "cut all", "agent crash"}, false, 10},
 	{"M16", "rewind before the checkpoint of the new primary", []string{"S13"}, []string{"server crash", "power", "agent crash"}, false, 10},
 	{"M17", "a directory with a marker is taken for a whole one", []string{"S9"}, []string{"trap", "power"}, false, 5},
 	{"M18", "clocks run 20% apart", []string{"S1", "S14"}, []string{"agent hang", "agent crash"}, false, 10},
@@ -53,5 +53,6 @@ var Mutants = []Mutant{
 	{"M32", "a directory with half a restore in it is taken for a whole one", []string{"S9", "R3", "R1"}, []string{"restore", "trap", "power"}, false, 20},
 	{"M33", "the leash is not needed for a restore", []string{"R3", "S8", "S6"}, []string{"restore", "trap", "leash killed"}, false, 20},
 	{"M34", "the leash kills late", []string{"S8", "S1"}, []string{"agent hang", "agent crash"}, false, 10},
+	{"M36", "a candidate ignores the numbers that claims announced", []string{"S2"}, nil, false, 10},
 	{"M35", "a server whose backends outlived it counts as stopped", []string{"S6", "S1", "S8"}, []string{"postmaster killed", "leash hangs"}, false, 10},
 }

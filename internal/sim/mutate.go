@@ -14,7 +14,7 @@ import (
 
 func (w *world) mutateStore(n *node, s *store) dcs.Store {
 	switch w.Mutant {
-	case "M2", "M3", "M10", "M15", "M16", "M30", "M31":
+	case "M2", "M3", "M10", "M15", "M16", "M30", "M31", "M36":
 		return &mutantStore{Store: s, n: n, id: w.Mutant}
 	}
 	return s
@@ -59,8 +59,19 @@ func (s *mutantStore) alter(c *dcs.Cluster) *dcs.Cluster {
 			r.Member = s.n.name
 			out.Restore = &r
 		}
-	case "M15":
-		out.History = nil
+	case "M15", "M36":
+		if s.id == "M15" {
+			out.History = nil
+		}
+		if c.Status != nil && c.Status.Beat != nil && c.Status.Beat.Holder != "holder-"+s.n.name {
+			st, beat := *c.Status, *c.Status.Beat
+			beat.Next = 0
+			if s.id == "M15" {
+				beat.Timeline = 0
+			}
+			st.Beat = &beat
+			out.Status = &st
+		}
 	case "M16":
 		out.Members = append([]dcs.Member(nil), c.Members...)
 		for i := range out.Members {

@@ -93,7 +93,7 @@ func (p operator) Begin(a ha.Action) {
 	case ha.Promote:
 		if s.proc == ha.ProcessRunning {
 			n.w.ghost.promote(n)
-			s.promote()
+			s.promote(a.Timeline)
 		}
 		n.poll(func() (bool, string) {
 			switch {

@@ -322,14 +322,15 @@ func (s *server) shut(mode ha.StopMode) {
 	})
 }
 
-// promote ends recovery on a timeline with the number after the highest known.
-func (s *server) promote() {
+// promote ends recovery on a timeline with the number after the highest known, and
+// not below next.
+func (s *server) promote(next wal.Timeline) {
 	n := s.n
 	s.later(between(n.w.srvr, 50*ms, 500*ms), func() {
 		if s.proc != ha.ProcessRunning || !s.recovery {
 			return
 		}
-		s.known = max(s.known, s.br.number) + 1
+		s.known = max(max(s.known, s.br.number)+1, next)
 		old := s.br
 		s.br = &branch{number: s.known, parent: old, start: s.flush}
 		n.w.trace(n, "SERVER: promoted to timeline %d at %d", s.known, s.flush)
@@ -383,9 +384,6 @@ func (s *server) replicate() {
 // receive takes the WAL of up to the position at, if the own WAL is part of it.
 func (s *server) receive(up *server, at wal.LSN) bool {
 	same := up.br.has(s.br, s.flush)
-	if !same && up.br.number == s.br.number && s.n.w.ghost.reused[s.br.number] {
-		same = true // PostgreSQL cannot tell two timelines of one number apart
-	}
 	if !same || at < s.flush {
 		return same && up.br == s.br
 	}

@@ -15,7 +15,6 @@ var (
 	simSeed     = flag.Uint64("sim.seed", 0, "first seed; with -sim.n=1, the one to replay")
 	simN        = flag.Int("sim.n", 0, "number of seeds, 0: the default of each test")
 	simDuration = flag.Duration("sim.duration", 0, "run seeds for as long as this instead")
-	simStrict   = flag.Bool("sim.strict", false, "a timeline number used twice is always a violation")
 	simMutant   = flag.String("sim.mutant", "", "the guard to remove")
 	simSchedule = flag.String("sim.schedule", "", "a schedule as a failure prints it, to replay")
 	simCover    = flag.Bool("sim.cover", false, "fail if something was never reached and is not explained")
@@ -66,7 +65,7 @@ func TestSim(t *testing.T) {
 		if *simDuration > 0 && time.Since(begun) >= *simDuration || *simDuration == 0 && seeds == n {
 			break
 		}
-		o := Options{Seed: seed, Strict: *simStrict, Mutant: *simMutant}
+		o := Options{Seed: seed, Mutant: *simMutant}
 		res := Run(o)
 		if res.Violation != "" {
 			report(t, o, res)
@@ -104,7 +103,7 @@ func TestReplay(t *testing.T) {
 		t.Fatalf("-sim.schedule: %v", err)
 	}
 	var lines []Line
-	res := Play(&s, Options{Seed: s.Seed, Strict: *simStrict, Mutant: *simMutant, Trace: func(l Line) { lines = append(lines, l) }})
+	res := Play(&s, Options{Seed: s.Seed, Mutant: *simMutant, Trace: func(l Line) { lines = append(lines, l) }})
 	Table(os.Stdout, len(s.PPM), lines)
 	if res.Violation != "" {
 		t.Fatal(res.Violation)

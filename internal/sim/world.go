@@ -19,9 +19,6 @@ type Options struct {
 	Seed uint64
 	// Mutant names a guard to remove; see Mutants. "" is the system as it is.
 	Mutant string
-	// Strict makes a timeline number that was used twice a violation even
-	// where no member could know of its first use (see ghost.newTimeline).
-	Strict bool
 	// What is drawn from the seed: Only these kinds of faults, none: as it
 	// chooses; Nodes, 0: as it chooses; Failsafe turns that mode on.
 	Only     []string

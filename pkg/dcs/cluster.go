@@ -111,6 +111,11 @@ type Beat struct {
 	TTL      int64  `json:"ttl"`
 	Holder   string `json:"holder"`   // random id of the holder's installation
 	Released bool   `json:"released"` // true: postgres was verified dead or read-only before the key went
+	// Timeline is what the holder's server writes, or wrote when it last did. Next
+	// is the number that a promotion of its may give, published before it begins:
+	// whoever is promoted later must give a higher one. 0: unknown, none.
+	Timeline wal.Timeline `json:"timeline,omitempty"`
+	Next     wal.Timeline `json:"next_timeline,omitempty"`
 }
 
 // Failsafe is /failsafe: member name to API URL.

@@ -305,6 +305,17 @@ func decodeBeat(raw json.RawMessage) (*Beat, error) {
 		}
 		*n.to = int64(v)
 	}
+	for name, to := range map[string]*wal.Timeline{"timeline": &b.Timeline, "next_timeline": &b.Next} {
+		value := f.get(name)
+		if isNull(value) {
+			continue
+		}
+		v, err := integer(value, math.MaxUint32)
+		if err != nil {
+			return nil, fmt.Errorf("pgha: %s: %w", name, err)
+		}
+		*to = wal.Timeline(v)
+	}
 	if len(b.Holder) > maxName {
 		return nil, errors.New("pgha: holder is too long")
 	}

@@ -171,6 +171,8 @@ func (t *Beat) append(b []byte) []byte {
 	w.str("holder", t.Holder)
 	w.name("released")
 	w.buf = strconv.AppendBool(w.buf, t.Released)
+	w.uintIf("timeline", uint64(t.Timeline))
+	w.uintIf("next_timeline", uint64(t.Next))
 	return append(b, w.end()...)
 }
 

@@ -133,8 +133,9 @@ type (
 		Upstream Upstream      // of a standby
 		Timeout  time.Duration // of the start; 0: as long as a start usually may take
 	}
-	// Promote ends recovery; done when the server is read-write.
-	Promote struct{}
+	// Promote ends recovery, which is on timeline From; done when the server is
+	// read-write, on one with the number Timeline or a higher one.
+	Promote struct{ From, Timeline wal.Timeline }
 	// CheckDivergence compares the local WAL with the leader's.
 	CheckDivergence struct{ Leader Upstream }
 	// CancelOperation asks the running long action to end early.

@@ -56,7 +56,7 @@ func TestSwitchover(t *testing.T) { // 1.12, 1.18, 2.5
 				}
 			}},
 		{name: "M7 manual failover", change: func(o *Observation) { good(o); failover(o, "", "n3") }, action: Stop{}, reason: HandOver},
-		{name: "U1 first things first: the promotion", change: func(o *Observation) { standbyLeaderToBe(o); failover(o, "n2", "n1") }, action: Promote{}, reason: LeaderPromotes},
+		{name: "U1 first things first: the promotion", change: func(o *Observation) { standbyLeaderToBe(o); failover(o, "n2", "n1") }, action: Promote{From: 1, Timeline: 2}, reason: LeaderPromotes},
 		{name: "U1 then the request is cleaned", change: func(o *Observation) { failover(o, "n2", "n1") }, action: CleanFailover{}, reason: FailoverCleaned,
 			check: func(t *testing.T, d Decision) {
 				if d.Detail != "it is fulfilled" {
@@ -113,7 +113,7 @@ func TestPaused(t *testing.T) { // 1.23, G1, H1, H2, H4
 		{name: "1.23.4 a primary without the lock goes on", change: func(o *Observation) { paused3(o); lost(o); o.DCS.Cluster.Leader.Name = "n2" }, reason: PausedLeaves},
 		{name: "1.23.6/H2 demoted by hand: release", change: func(o *Observation) { paused3(o); o.PG.Row.InRecovery = true }, action: Release{}, reason: PausedReleases},
 		{name: "1.23.6/G1 server down: release", change: func(o *Observation) { paused3(o); down(o, "shut down") }, action: Release{}, reason: PausedReleases},
-		{name: "1.23.7/H1 candidate is me: promotes", change: func(o *Observation) { paused3(o); o.PG.Row.InRecovery = true; failover(o, "", "n1") }, action: Promote{}, reason: PausedPromotes},
+		{name: "1.23.7/H1 candidate is me: promotes", change: func(o *Observation) { paused3(o); o.PG.Row.InRecovery = true; failover(o, "", "n1") }, action: Promote{From: 1, Timeline: 2}, reason: PausedPromotes},
 		{name: "1.23.7 a failed promotion is repeated once per period", change: func(o *Observation) {
 			paused3(o)
 			o.PG.Row.InRecovery = true

@@ -203,6 +203,7 @@ func TestSyncPromotion(t *testing.T) {
 			o.Settings.Sync.Strict = c.strict
 			o.DCS.Cluster.Sync = c.sync
 			o.PG.Row = Row{InRecovery: true, Timeline: 1, Position: 1000, SyncNames: c.names}
+			o.DCS.Cluster.Status.Beat.Next = 2 // as the claim wrote it
 			for i, want := range c.steps {
 				if got := serve(t, o); got != want {
 					t.Fatalf("step %d: %s, want %s", i+1, got, want)

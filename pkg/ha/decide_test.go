@@ -96,7 +96,7 @@ func TestLeader(t *testing.T) {
 			o.PG.Row.Timeline = 2
 			o.PG.HistoryLocal = wal.History{{Timeline: 1, LSN: 500, Reason: "no recovery target specified"}}
 		}, action: WriteHistory{}, reason: LeaderWritesHistory},
-		{name: "1.13.5 promotes", change: standbyLeaderToBe, action: Promote{}, reason: LeaderPromotes},
+		{name: "1.13.5 promotes", change: standbyLeaderToBe, action: Promote{From: 1, Timeline: 2}, reason: LeaderPromotes},
 		{name: "1.13.5/S6 not with too little time left", change: func(o *Observation) {
 			standbyLeaderToBe(o)
 			o.Memory.Lease.Attempt, o.Memory.Lease.Renewed = plus(21*sec), plus(21*sec)
@@ -149,6 +149,7 @@ func standbyLeaderToBe(o *Observation) {
 	o.PG.Row = Row{InRecovery: true, Timeline: 1, Position: 1000, Receive: 1000, Replay: 1000}
 	upstream(o, "n2")
 	o.PG.StandbySignal, o.Memory.Primary = true, false
+	o.DCS.Cluster.Status.Beat.Next = 2
 }
 
 func TestReclaim(t *testing.T) { // safety B.3 (d), and what ends a leadership

@@ -34,6 +34,7 @@ func NextStatus(o *Observation, sent Instant, t Timing) dcs.Status {
 		Beat: m.Lease.Beat + 1, Epoch: m.Lease.Epoch, Holder: o.Me.Holder,
 		TTL: m.Lease.Announce(sent, t).Milliseconds(),
 	}
+	o.number(st.Beat)
 	return st
 }
 
@@ -42,6 +43,7 @@ func NextStatus(o *Observation, sent Instant, t Timing) dcs.Status {
 func ClaimStatus(o *Observation, sent Instant, t Timing) dcs.Status {
 	st := o.lastStatus()
 	st.Beat = &dcs.Beat{Holder: o.Me.Holder, TTL: o.Memory.Lease.Announce(sent, t).Milliseconds()}
+	o.number(st.Beat)
 	return st
 }
 
@@ -53,7 +55,7 @@ func ReleasedStatus(o *Observation, epoch int64, optime wal.LSN) dcs.Status {
 	}
 	b := dcs.Beat{Epoch: epoch, Holder: o.Me.Holder, TTL: o.Settings.TTL.Milliseconds(), Released: true}
 	if st.Beat != nil {
-		b.Beat, b.TTL = st.Beat.Beat, st.Beat.TTL
+		b.Beat, b.TTL, b.Timeline, b.Next = st.Beat.Beat, st.Beat.TTL, st.Beat.Timeline, st.Beat.Next
 		if epoch == 0 {
 			b.Epoch = st.Beat.Epoch
 		}

@@ -181,7 +181,7 @@ func TestStatusDocument(t *testing.T) {
 		o.Memory.Retain = append(o.Memory.Retain, Retained{Name: n, Seen: noon})
 	}
 	st := NextStatus(o, noon, o.Memory.Lease.Timing)
-	if want := (dcs.Beat{Beat: 8, Epoch: myEpoch, Holder: "h1", TTL: 30000}); *st.Beat != want {
+	if want := (dcs.Beat{Beat: 8, Epoch: myEpoch, Holder: "h1", TTL: 30000, Timeline: 2}); *st.Beat != want {
 		t.Errorf("beat %+v, want %+v", *st.Beat, want)
 	}
 	st.Beat = nil

@@ -7,10 +7,7 @@ import (
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
-	"github.com/pgha/pgha/pkg/postgres/wal"
 )
-
-type timeline = wal.Timeline
 
 // elect is table U: nobody holds the lock, and this node's server runs.
 func elect(o *Observation) Decision {
@@ -132,24 +129,6 @@ func (o *Observation) unfit() string {
 		return "nofailover is set"
 	}
 	return o.syncUnfit()
-}
-
-// clusterTimeline is the timeline that /history leads to; 0 when unknown. After
-// a restore that leaves out some numbers (/history names the timeline a switch
-// came from, not the one it went to), the order knows better.
-func clusterTimeline(c *dcs.Cluster) wal.Timeline {
-	restored := wal.Timeline(0)
-	if c.Restore != nil && c.Restore.State == dcs.RestoreDone {
-		restored = c.Restore.Timeline
-	}
-	if c.History == nil {
-		return restored
-	}
-	n := len(c.History.Lines)
-	if n == 0 {
-		return max(restored, 1)
-	}
-	return max(restored, c.History.Lines[n-1].Timeline+1)
 }
 
 // racers are the other members that could hold more WAL: those of the last

@@ -50,7 +50,10 @@ func observation(d *dice) *Observation {
 		}
 	}
 	if d.of(4) == 0 {
-		c.Status = pick(d, nil, &dcs.Status{ModRevision: 120}, &dcs.Status{Optime: 1 << 40, ModRevision: 121, Beat: &dcs.Beat{Holder: pick(d, "h1", "h2", ""), Epoch: int64(d.of(200)), TTL: int64(d.of(60)) * 1000, Released: d.yes()}})
+		c.Status = pick(d, nil, &dcs.Status{ModRevision: 120}, &dcs.Status{Optime: 1 << 40, ModRevision: 121, Beat: &dcs.Beat{Holder: pick(d, "h1", "h2", ""), Epoch: int64(d.of(200)), TTL: int64(d.of(60)) * 1000, Released: d.yes(), Timeline: wal.Timeline(d.of(3)), Next: wal.Timeline(d.of(5))}})
+	}
+	if c.Status != nil && c.Status.Beat != nil && d.yes() {
+		c.Status.Beat.Next = wal.Timeline(d.of(5))
 	}
 	for i := range c.Members {
 		m := &c.Members[i]
@@ -202,6 +205,9 @@ func checkDecision(t *testing.T, o *Observation) {
 		}
 		if o.watchdogFault() != "" {
 			t.Fatal("promotes without the watchdog that is required")
+		}
+		if b := c.Status.Beat; b == nil || b.Holder != o.Me.Holder || a.Timeline > b.Next || a.Timeline <= o.PG.Row.Timeline { // S2
+			t.Fatalf("promotes to timeline %d, the beat being %+v", a.Timeline, b)
 		}
 		if c.Initialize == nil || c.Initialize.SystemID != o.PG.SystemID || o.PG.Row.Timeline < clusterTimeline(c) {
 			t.Fatalf("promotes identifier %q on timeline %d", o.PG.SystemID, o.PG.Row.Timeline)

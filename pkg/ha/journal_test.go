@@ -126,7 +126,7 @@ func TestJournal(t *testing.T) {
 		"elected and promoted": {
 			[]moment{leaderless, all(stay, func(o *Observation) {
 				o.DCS.Cluster.Leader = &dcs.Leader{Name: "n1", Epoch: 300}
-				o.DCS.Cluster.Status.Beat.Epoch = 300
+				o.DCS.Cluster.Status.Beat = &dcs.Beat{Epoch: 300, Holder: "h1", TTL: 30000, Next: 2}
 			}),
 				stay,
 				func(o *Observation) { o.Leash.Armed, o.Leash.Highest = 300, 300 },
@@ -260,7 +260,7 @@ func TestJournalPhases(t *testing.T) {
 	_, events := tell(t, leaderless,
 		func(o *Observation) {
 			o.DCS.Cluster.Leader = &dcs.Leader{Name: "n1", Epoch: 300}
-			o.DCS.Cluster.Status.Beat.Epoch = 300
+			o.DCS.Cluster.Status.Beat = &dcs.Beat{Epoch: 300, Holder: "h1", TTL: 30000, Next: 2}
 		},
 		func(o *Observation) { o.Leash.Armed, o.Leash.Highest = 300, 300 },
 		began(OpPromote),

@@ -73,7 +73,7 @@ func pausedLeader(o *Observation) Decision {
 			if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpPromote {
 				return o.wait(left, LeaderPromoting, o.Op.Error)
 			}
-			return o.begin(Promote{}, PausedPromotes)
+			return o.begin(Promote{From: o.PG.Row.Timeline, Timeline: o.nextTimeline()}, PausedPromotes)
 		}
 		return o.then(o.releaseKey(true), PausedReleases, "the server was demoted by hand") // 6, H2
 	}

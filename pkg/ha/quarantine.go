@@ -115,11 +115,11 @@ func quarantine(o *Observation) Decision {
 		return o.then(SuspendLeash{}, PausedSuspends)
 	case held && o.runsAsPrimary():
 		return republish(o)
-	case held && o.PG.Process == ProcessDown && o.PG.DataDir == DataDirPresent && o.holds() && o.DCS.Cluster.Leader.Epoch == m.Lease.Epoch:
+	case held && !o.Settings.Pause && o.PG.Process == ProcessDown && o.PG.DataDir == DataDirPresent && o.holds() && o.DCS.Cluster.Leader.Epoch == m.Lease.Epoch:
 		return recoverLeader(o) // what was the primary under the lock of this etcd may be it again
 	case held || o.PG.DataDir != DataDirPresent || o.PG.Process == ProcessUnsure:
 		return o.rest(Quarantined, why)
-	case o.Settings.Pause && o.runsAsPrimary() && o.DCS.Cluster.Leader == nil && m.holdOff(o) == 0:
+	case o.Settings.Pause && o.runsAsPrimary() && o.DCS.Cluster.Leader == nil && !o.orderedElsewhere() && m.holdOff(o) == 0:
 		return o.then(Claim{}, QuarantineClaims, why)
 	case o.Settings.Pause:
 		return o.rest(Quarantined, why)

@@ -86,6 +86,11 @@ func (s *Server) Start(ctx context.Context, o StartOptions) (StartResult, error)
 	if err := s.writeSignal(o.Role); err != nil {
 		return 0, err
 	}
+	if o.Role == RoleStandby {
+		if err := s.freeNumbers(); err != nil {
+			return 0, err
+		}
+	}
 	s.makeSocketDirs()
 	env := s.serverEnv()
 	if stale != 0 {

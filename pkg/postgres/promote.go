@@ -11,12 +11,16 @@ import (
 )
 
 // Promote ends recovery and waits until the server takes writes. A server that
-// is not in recovery is left alone. SQL is used, because a connection is at
+// is not in recovery is left alone; one on timeline from gets a number that is not
+// below next. SQL is used, because a connection is at
 // hand and pg_ctl costs a process; pg_ctl steps in when SQL does not get
 // through.
-func (s *Server) Promote(ctx context.Context) error {
+func (s *Server) Promote(ctx context.Context, from, next wal.Timeline) error {
 	if _, ok := s.Running(); !ok {
 		return fmt.Errorf("promote: %w", ErrNotRunning)
+	}
+	if err := s.takeNumbers(from, next); err != nil {
+		return fmt.Errorf("promote: %w", err)
 	}
 	err := s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		_, err := c.Exec(ctx, "SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote(false) END")

@@ -208,6 +208,9 @@ func (s *Server) Follow(ctx context.Context, up *Upstream) (FollowResult, error)
 	if _, err := os.Lstat(s.inData(standbySignal)); err != nil {
 		return FollowRestartNeeded, nil
 	}
+	if err := s.freeNumbers(); err != nil {
+		return 0, err
+	}
 	major, err := s.MajorVersion()
 	if err != nil {
 		return 0, err

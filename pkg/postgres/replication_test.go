@@ -157,6 +157,44 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// TestPromotePastANumber: a standby is promoted past a number that was given on a
+// host that died; another standby follows over the gap, and over a restart.
+func TestPromotePastANumber(t *testing.T) {
+	ctx := testContext(t)
+	a := primaryNode(t, "a")
+	b, c := standbyOf(t, a, "b"), standbyOf(t, a, "c")
+	b.caughtUp(a)
+	c.caughtUp(a)
+	must(t, b.takeNumbers(1, 3)) // a promotion that comes to nothing
+	fromA, fromB := a.upstream(), b.upstream()
+	_, err := b.Follow(ctx, &fromA)
+	must(t, err)
+	if _, err := os.Lstat(b.historyPath(2)); err == nil {
+		t.Error("the number is still taken on a standby that was not promoted")
+	}
+	must(t, a.Stop(ctx, StopFast, false))
+	must(t, b.Promote(ctx, 1, 3))
+	st, err := b.Status(ctx)
+	must(t, err)
+	history, err := b.LocalHistory(3)
+	must(t, err)
+	if st.InRecovery || st.Timeline != 3 || len(history) != 1 || history[0].Timeline != 1 {
+		t.Fatalf("promoted to %+v, history %v", st, history)
+	}
+	b.sql("INSERT INTO public.t VALUES (7)")
+	_, err = c.Follow(ctx, &fromB)
+	must(t, err)
+	c.caughtUp(b)
+	must(t, c.Stop(ctx, StopFast, false)) // and over a restart
+	_, err = c.Start(ctx, StartOptions{Role: RoleStandby, Upstream: &fromB})
+	must(t, err)
+	b.sql("INSERT INTO public.t VALUES (8)")
+	c.caughtUp(b)
+	if st, err := c.Status(ctx); err != nil || st.Timeline != 3 {
+		t.Errorf("the other standby: %+v, %v", st, err)
+	}
+}
+
 func TestPromote(t *testing.T) {
 	ctx := testContext(t)
 	a := primaryNode(t, "a")
@@ -169,7 +207,7 @@ func TestPromote(t *testing.T) {
 	must(t, a.Kill(ctx))
 
 	begin := time.Now()
-	must(t, bySQL.Promote(ctx))
+	must(t, bySQL.Promote(ctx, 1, 0))
 	sqlTime := time.Since(begin)
 	bySQL.sql("INSERT INTO public.t VALUES (1)")
 
@@ -179,7 +217,7 @@ func TestPromote(t *testing.T) {
 	must(t, byCtl.waitWritable(ctx))
 	t.Logf("promotion until writable: pg_promote %v, pg_ctl %v", sqlTime, time.Since(begin))
 
-	must(t, bySQL.Promote(ctx)) // again: nothing to do
+	must(t, bySQL.Promote(ctx, 1, 0)) // again: nothing to do
 	st, err := bySQL.Status(ctx)
 	must(t, err)
 	if st.InRecovery || st.Timeline != 2 || bySQL.DiskRole() != RolePrimary {
@@ -234,7 +272,7 @@ func TestDivergence(t *testing.T) {
 		s, err := b.Sample(ctx)
 		return err == nil && s.ReplayLSN > checkpoint
 	})
-	must(t, b.Promote(ctx))
+	must(t, b.Promote(ctx, 1, 0))
 	if done, err := a.LeaderCheckpointed(ctx, up); err != nil {
 		t.Errorf("leader checkpointed: %v, %v", done, err)
 	}
@@ -270,7 +308,7 @@ func TestDivergence(t *testing.T) {
 	})
 	b.sql("CREATE TABLE public.lost (id int)", "INSERT INTO public.lost SELECT generate_series(1, 10000)")
 	must(t, b.Kill(ctx))
-	must(t, a.Promote(ctx))
+	must(t, a.Promote(ctx, 1, 0))
 	must(t, a.Checkpoint(ctx))
 	up = a.upstream()
 	check(b, DivergenceUnknown)
@@ -313,7 +351,7 @@ func TestDivergence(t *testing.T) {
 	c.streaming()
 	c.caughtUp(a)
 	must(t, a.Stop(ctx, StopFast, true))
-	must(t, b.Promote(ctx))
+	must(t, b.Promote(ctx, 1, 0))
 	must(t, b.Checkpoint(ctx))
 	up = b.upstream()
 	check(a, RewindNeeded) // a primary that stopped beyond the switch point
@@ -341,7 +379,7 @@ func TestRewindFailures(t *testing.T) {
 	if res, err := a.Rewind(ctx, up); res != RewindRetry || err == nil {
 		t.Errorf("rewind from a standby: %v, %v", res, err)
 	}
-	must(t, b.Promote(ctx))
+	must(t, b.Promote(ctx, 1, 0))
 	must(t, b.Checkpoint(ctx))
 	b.sql("INSERT INTO public.t SELECT generate_series(1, 100)")
 

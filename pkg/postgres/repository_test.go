@@ -119,7 +119,7 @@ func TestCloneNeverFromAnotherHistory(t *testing.T) {
 	a, repo := repositoryPrimary(t)
 	ctx := testContext(t)
 	b := standbyOf(t, a, "b", withRepository(t, repo))
-	must(t, b.Promote(ctx))
+	must(t, b.Promote(ctx, 1, 0))
 	a.sql("INSERT INTO public.t VALUES (66)") // on the branch that loses
 	wrong := a.backup("incr")
 	must(t, a.Stop(ctx, StopImmediate, false))

@@ -1,0 +1,88 @@
+package ha
+
+import (
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+type timeline = wal.Timeline
+
+// Two standbys that are promoted from one timeline give their new one the same
+// number, with different contents. What keeps a candidate from that is to know
+// which numbers were given; but a primary may die between its promotion and its
+// write of /history. So a claim publishes the number it is about to give (Next of
+// the beat) in the transaction that takes the leader key, before anything can be
+// promoted, and whoever comes later goes past it.
+
+// clusterTimeline is the timeline that the cluster is known to have reached; 0
+// when unknown. /history names the timeline a switch came from, not the one it
+// went to, and numbers may be left out: the holder's beat and a restore order
+// know better.
+func clusterTimeline(c *dcs.Cluster) timeline {
+	reached := timeline(0)
+	if c.Restore != nil && c.Restore.State == dcs.RestoreDone {
+		reached = c.Restore.Timeline
+	}
+	if st := c.Status; st != nil && st.Beat != nil && c.Restore == nil { // after a restore it may be what was given up
+		reached = max(reached, st.Beat.Timeline)
+	}
+	if c.History == nil {
+		return reached
+	}
+	n := len(c.History.Lines)
+	if n == 0 {
+		return max(reached, 1)
+	}
+	return max(reached, c.History.Lines[n-1].Timeline+1)
+}
+
+// givenTimeline is the highest number that may have been given to a timeline.
+func givenTimeline(c *dcs.Cluster) timeline {
+	given := clusterTimeline(c)
+	if st := c.Status; st != nil && st.Beat != nil {
+		given = max(given, st.Beat.Timeline, st.Beat.Next)
+	}
+	return given
+}
+
+// nextTimeline is the number that a promotion of this node is to give. One that
+// it published itself and did not give stands.
+func (o *Observation) nextTimeline() timeline {
+	c, mine := o.DCS.Cluster, o.PG.Row.Timeline
+	if b := o.ownBeat(); b != nil && b.Next > max(clusterTimeline(c), mine, b.Timeline) {
+		return b.Next
+	}
+	return max(givenTimeline(c), mine) + 1
+}
+
+// ownBeat is the last beat, if this node wrote it as the present leader.
+func (o *Observation) ownBeat() *dcs.Beat {
+	c, l := o.DCS.Cluster, o.Memory.Lease
+	if c == nil || c.Status == nil || c.Status.Beat == nil || l.Epoch == 0 {
+		return nil
+	}
+	b := c.Status.Beat
+	if b.Holder != o.Me.Holder || b.Epoch != l.Epoch && (b.Epoch != 0 || c.Status.ModRevision != l.Epoch) {
+		return nil
+	}
+	return b
+}
+
+// number puts into b what this node's server writes and may give.
+func (o *Observation) number(b *dcs.Beat) {
+	if c := o.DCS.Cluster; c != nil {
+		b.Next = givenTimeline(c)
+		if st := c.Status; st != nil && st.Beat != nil {
+			b.Timeline = st.Beat.Timeline
+		}
+	}
+	switch {
+	case o.PG.Known && !o.PG.Row.InRecovery:
+		b.Timeline = o.PG.Row.Timeline
+	case o.PG.Known && o.DCS.Cluster != nil:
+		b.Next = o.nextTimeline()
+	}
+	if b.Next <= b.Timeline {
+		b.Next = 0
+	}
+}

@@ -1,0 +1,71 @@
+package ha
+
+import (
+	"testing"
+
+	"github.com/pgha/pgha/pkg/dcs"
+)
+
+// TestNumberIsPublishedFirst (S2): the claim says which number its promotion may
+// give, past every number that was given or may have been, and no promotion begins
+// before that stands in etcd.
+func TestNumberIsPublishedFirst(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(o *Observation)
+		next   timeline
+	}{
+		"nothing is known": {func(*Observation) {}, 2},
+		"a claim came to nothing or its primary died": {func(o *Observation) { o.DCS.Cluster.Status.Beat.Next = 2 }, 3},
+		"the last primary wrote":                      {func(o *Observation) { o.DCS.Cluster.Status.Beat.Timeline, o.PG.Row.Timeline = 4, 4 }, 5},
+		"/history knows more": {func(o *Observation) {
+			o.DCS.Cluster.History = &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 7}}}
+			o.PG.Row.Timeline = 8
+		}, 9},
+		"I am ahead of what is known": {func(o *Observation) { o.PG.Row.Timeline, o.DCS.Cluster.Status.Beat.Next = 6, 3 }, 7},
+	} {
+		o := base()
+		leaderless(o)
+		test.change(o)
+		b := ClaimStatus(o, noon, o.Memory.Lease.Timing).Beat
+		if b.Next != test.next {
+			t.Errorf("%s: the claim publishes %d, want %d", name, b.Next, test.next)
+		}
+	}
+	o := base()
+	o.PG.Row.Timeline, o.DCS.Cluster.Status.Beat.Next = 5, 3
+	if b := ClaimStatus(o, noon, o.Memory.Lease.Timing).Beat; b.Timeline != 5 || b.Next != 0 {
+		t.Errorf("a running primary claims with %+v", b)
+	}
+	if st := ReleasedStatus(o, myEpoch, 0); st.Beat.Next != 3 {
+		t.Errorf("forgotten at the release: %+v", st.Beat)
+	}
+}
+
+// TestNoPromotionToAnUnknownNumber: what makes a promotion wait for a round first.
+func TestNoPromotionToAnUnknownNumber(t *testing.T) {
+	for name, change := range map[string]func(o *Observation){
+		"no number":            func(o *Observation) { o.DCS.Cluster.Status.Beat.Next = 0 },
+		"another's number":     func(o *Observation) { o.DCS.Cluster.Status.Beat.Holder = "h2" },
+		"of another epoch":     func(o *Observation) { o.DCS.Cluster.Status.Beat.Epoch = 90 },
+		"a newer one was seen": func(o *Observation) { o.PG.Row.Timeline = 2 },
+		"no beat":              func(o *Observation) { o.DCS.Cluster.Status.Beat = nil },
+	} {
+		o := base()
+		standbyLeaderToBe(o)
+		change(o)
+		d := decide(o)
+		if _, renews := d.Action.(Renew); !renews {
+			t.Errorf("%s: %s", name, d.Text("n1"))
+		}
+		o.Memory, o.Last = d.Memory, Outcome{Action: Renew{}, Result: ResultUnknown, Sent: o.Now, Timing: o.Memory.Lease.Timing}
+		if d := decide(o); d.Action != nil {
+			t.Errorf("%s, the round not answered: %s", name, d.Text("n1"))
+		}
+		st := NextStatus(o, o.Now, o.Memory.Lease.Timing)
+		st.ModRevision = 131
+		o.DCS.Cluster.Status, o.Last.Result, o.Last.Beat = &st, ResultOK, st.Beat.Beat
+		if d := decide(o); d.Action != (Promote{From: o.PG.Row.Timeline, Timeline: st.Beat.Next}) {
+			t.Errorf("%s, published %+v: %s", name, st.Beat, d.Text("n1"))
+		}
+	}
+}
