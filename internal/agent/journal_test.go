@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,17 +101,17 @@ func TestJournalRingPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := startJournal(t, memEtcd(), "n1", dir)
 		defer j.end()
-		puts := 0
+		var puts atomic.Int32
 		j.store.SetHook(func(op mem.Op) mem.Fault {
 			if op == mem.OpPut {
-				puts++
+				puts.Add(1)
 			}
 			return mem.None
 		})
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if puts != 0 {
-			t.Errorf("%d writes without an event", puts)
+		if n := puts.Load(); n != 0 {
+			t.Errorf("%d writes without an event", n)
 		}
 		for range 200 {
 			j.Record(note("x"))
@@ -118,8 +119,8 @@ func TestJournalRingPace(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if puts < 2 || puts > 4 {
-			t.Errorf("200 events in five seconds made %d writes", puts)
+		if n := puts.Load(); n < 2 || n > 4 {
+			t.Errorf("200 events in five seconds made %d writes", n)
 		}
 		if got := len(j.inRing(t)); got != dcs.MaxEvents {
 			t.Errorf("the ring has %d events", got)
@@ -164,9 +165,9 @@ func TestJournalRingFaults(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				j := startJournal(t, memEtcd(), "n1", dir)
 				defer j.end()
-				broken := true
+				var mended atomic.Bool
 				j.store.SetHook(func(op mem.Op) mem.Fault {
-					if broken && op == mem.OpPut {
+					if !mended.Load() && op == mem.OpPut {
 						return fault
 					}
 					return mem.None
@@ -174,7 +175,7 @@ func TestJournalRingFaults(t *testing.T) {
 				j.Record(note("a"))
 				time.Sleep(time.Minute)
 				j.Record(note("b"))
-				broken = false
+				mended.Store(true)
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				if got := textOf(j.inRing(t)); got != "a b" {

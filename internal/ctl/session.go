@@ -21,6 +21,7 @@ const dcsTimeout = 5 * time.Second
 type session struct {
 	app      *App
 	local    *config.Local
+	file     string // the configuration file, "" without one
 	source   string // where the configuration came from, for messages
 	insecure bool
 	stores   map[string]clusterStore
@@ -40,7 +41,7 @@ func (a *App) newSession(o *globals) (*session, error) {
 		return nil, errors.New("no configuration: pass -c /etc/patroni/patroni.yml (any member's file will do)" +
 			" or -d etcd3://HOST:2379, or set PATRONICTL_CONFIG_FILE")
 	}
-	s := &session{app: a, source: path, insecure: o.insecure, stores: map[string]clusterStore{}}
+	s := &session{app: a, file: path, source: path, insecure: o.insecure, stores: map[string]clusterStore{}}
 	if path == "" {
 		s.source = "the environment"
 	}

@@ -54,6 +54,7 @@ const (
 	EventDemote        EventKind = "demote"
 	EventStart         EventKind = "start"
 	EventStop          EventKind = "stop"
+	EventRestart       EventKind = "restart"
 	EventCrash         EventKind = "crash"
 	EventCrashRecovery EventKind = "crash_recovery"
 	EventBootstrap     EventKind = "bootstrap"
@@ -69,6 +70,8 @@ const (
 	EventMember        EventKind = "member" // one came or went
 	EventEtcd          EventKind = "etcd"   // could not be reached, or can be again
 	EventFailsafe      EventKind = "failsafe"
+	EventSync          EventKind = "sync"       // who is a synchronous standby
+	EventQuarantine    EventKind = "quarantine" // etcd is behind what a member saw before
 	EventLeash         EventKind = "leash"
 	EventWatchdog      EventKind = "watchdog"
 	EventNotice        EventKind = "notice"  // something stands in the way

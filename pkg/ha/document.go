@@ -223,6 +223,7 @@ func NewView(o *Observation, d *Decision) *View {
 	seen := *o
 	seen.Memory = d.Memory
 	v.State, v.Role = seen.State(), seen.Role()
+	v.Code, v.Obstacles, v.Leash = d.Reason.Code(), obstacles(&seen), seen.leashState()
 	return v
 }
 

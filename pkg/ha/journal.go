@@ -50,7 +50,8 @@ type opSeen struct {
 	serial  int64 // of the last one whose end was told
 	kind    OpKind
 	event   dcs.EventKind
-	text    string // what it does: "copy n1"
+	text    string // to do it: "make a copy of n1"
+	past    string // to have done it
 	reason  Reason
 	cause   string
 	told    bool   // its beginning was
@@ -277,6 +278,12 @@ func (t *turn) surroundings() {
 		t.say(dcs.EventFailsafe, dcs.EventDone, "the failsafe mode ended", took(t.o.Now.Sub(t.failsafe)), t.decided)
 		t.failsafe = 0
 	}
+	switch was, is := t.before.Quarantine.Why, t.o.Memory.Quarantine.Why; {
+	case was == "" && is != "":
+		t.say(dcs.EventQuarantine, dcs.EventBegan, "does not trust etcd any more: "+is)
+	case was != "" && is == "":
+		t.say(dcs.EventQuarantine, dcs.EventDone, "trusts etcd again")
+	}
 	switch fault := t.o.watchdogFault(); {
 	case fault != "" && t.watchdog == "":
 		t.say(dcs.EventWatchdog, dcs.EventFailed, "the required watchdog is not in force", func(e *dcs.Event) { e.Error = fault })
@@ -301,6 +308,7 @@ var notable = [reasons]bool{
 	RewindImpossible: true, ReinitDiverged: true, StartTimeout: true, CloneHeld: true, DataDirBad: true, DataDirRelease: true,
 	NoSystemID: true, RestoreAwaited: true, BootstrapGaveUp: true, BootstrapCleans: true,
 	TakeBackLatched: true, TakeBackFinished: true, PausedReleases: true, ElectionWaitsForMore: true, OperationCancelled: true,
+	RestartDropped: true,
 }
 
 // maxRefusals bounds what is said about one race.

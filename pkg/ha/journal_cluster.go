@@ -40,8 +40,19 @@ func (t *turn) clusterWide() {
 	if was.Leader != nil && is.Leader == nil && was.Leader.Name != t.o.Me.Name && !Released(is) {
 		t.say(dcs.EventLeader, dcs.EventFailed, "the leader key of "+was.Leader.Name+" is gone")
 	}
+	if now := standbys(is.Sync); now != standbys(was.Sync) {
+		t.say(dcs.EventSync, "", "synchronous standbys: "+now)
+	}
 	t.members(was, is)
 	t.restore(was.Restore, is.Restore)
+}
+
+// standbys names those of /sync.
+func standbys(s *dcs.Sync) string {
+	if s == nil || len(s.Standbys) == 0 {
+		return "none"
+	}
+	return strings.Join(s.Standbys, ", ")
 }
 
 func (t *turn) reporter() bool {

@@ -24,7 +24,7 @@ func (t *turn) begins() {
 	}
 	n := &t.op
 	n.kind, n.reason, n.cause, n.told = kind, t.d.Reason, t.d.Text(t.o.Me.Name), false
-	n.event, n.text = t.describe(t.d.Action)
+	n.event, n.text, n.past = t.describe(t.d.Action)
 	switch kind {
 	case OpBootstrap, OpClone, OpRestore, OpRewind: // nobody knows how long they take
 		t.tellBegin()
@@ -32,60 +32,66 @@ func (t *turn) begins() {
 		if n.event == dcs.EventDemote {
 			t.demoting, t.stopped = t.o.Now, 0
 		}
-	case OpNone, OpPostBootstrap, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpPromote, OpCheckDivergence:
+	case OpNone, OpPostBootstrap, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpRestart, OpPromote, OpCheckDivergence:
 	}
 }
 
 func (t *turn) tellBegin(change ...func(*dcs.Event)) {
 	t.op.told = true
 	if t.op.times == 0 { // of one that fails again and again, the ends tell enough
-		t.say(t.op.event, dcs.EventBegan, t.op.text, append(change, t.opCause)...)
+		t.say(t.op.event, dcs.EventBegan, "begins to "+t.op.text, append(change, t.opCause)...)
 	}
 }
 
 func (t *turn) opCause(e *dcs.Event) { e.Reason, e.Cause = t.op.reason.Code(), t.op.cause }
 
-// describe is what a long action is called in the journal.
-func (t *turn) describe(a Action) (dcs.EventKind, string) {
+// describe is what a long action is called in the journal: to do it, and to have
+// done it.
+func (t *turn) describe(a Action) (kind dcs.EventKind, do, done string) {
 	switch a := a.(type) {
 	case Bootstrap:
-		return dcs.EventBootstrap, "make a new cluster"
+		return dcs.EventBootstrap, "make a new cluster", "made a new cluster"
 	case PostBootstrap:
-		return dcs.EventBootstrap, "create the roles of the new cluster"
+		return dcs.EventBootstrap, "create the roles of the new cluster", "created the roles of the new cluster"
 	case Clone:
+		of := "copy of " + a.From.Member
 		if a.From.Member == "" {
-			return dcs.EventClone, "make a copy from a backup"
+			of = "copy from a backup"
 		}
-		return dcs.EventClone, "make a copy of " + a.From.Member
+		return dcs.EventClone, "make a " + of, "made a " + of
 	case Restore:
-		return dcs.EventRestore, "set the cluster back, from backup " + a.Order.Set
+		return dcs.EventRestore, "restore backup " + a.Order.Set, "restored backup " + a.Order.Set
 	case Rewind:
-		return dcs.EventRewind, "rewind to the history of " + a.From.Member
+		to := " to the history of " + a.From.Member
+		return dcs.EventRewind, "rewind" + to, "rewound" + to
 	case CrashRecovery:
-		return dcs.EventCrashRecovery, "recover in single-user mode"
+		return dcs.EventCrashRecovery, "recover in single-user mode", "recovered in single-user mode"
 	case Start:
+		as := " read-only"
 		switch {
 		case a.Primary:
-			return dcs.EventStart, "start as a primary"
+			as = " as a primary"
 		case a.Upstream.Member != "":
-			return dcs.EventStart, "start as a standby of " + a.Upstream.Member
+			as = " as a standby of " + a.Upstream.Member
 		}
-		return dcs.EventStart, "start read-only"
+		return dcs.EventStart, "start" + as, "started" + as
 	case Stop:
-		text := "stop"
+		how := ""
 		if a.Mode == StopImmediate {
-			text = "stop at once"
+			how = " at once"
 		}
 		if t.o.mayWrite() {
-			return dcs.EventDemote, text + ", being a primary"
+			return dcs.EventDemote, "stop the primary" + how, "stopped the primary" + how
 		}
-		return dcs.EventStop, text
+		return dcs.EventStop, "stop" + how, "stopped" + how
+	case Restart:
+		return dcs.EventRestart, "restart", "restarted"
 	case Promote:
-		return dcs.EventPromote, "become the primary"
+		return dcs.EventPromote, "become the primary", "is the primary"
 	case CheckDivergence:
-		return dcs.EventDivergence, "compare with " + a.Leader.Member
+		return dcs.EventDivergence, "compare the WAL with " + a.Leader.Member + "'s", "has WAL that went another way than " + a.Leader.Member + "'s"
 	default:
-		return "", ""
+		return "", "", ""
 	}
 }
 
@@ -103,13 +109,12 @@ func (t *turn) ended() {
 	}
 	n.failure, n.times = "", 0
 	change := []func(*dcs.Event){t.at(op.Ended), took(length), t.opCause}
-	text := n.text
+	text := n.past
 	switch n.kind {
 	case OpCheckDivergence:
 		if op.Divergence != DivergenceFound {
 			return
 		}
-		text = "the WAL here went another way than the leader's"
 	case OpPromote:
 		t.promoted(length)
 		return
@@ -120,7 +125,7 @@ func (t *turn) ended() {
 		if op.ShutdownLSN != 0 {
 			text += fmt.Sprintf("; its WAL ends at %s", op.ShutdownLSN)
 		}
-	case OpStartPrimary, OpStartStandby, OpClone:
+	case OpStartPrimary, OpStartStandby, OpRestart, OpClone:
 		t.awaitStream = true
 	case OpNone, OpBootstrap, OpPostBootstrap, OpRestore, OpRewind, OpCrashRecovery:
 	}
@@ -138,9 +143,9 @@ func (t *turn) promoted(length time.Duration) {
 		change = append(change, took(op.Ended.Sub(t.leaderless)), func(e *dcs.Event) { e.Phases = phases })
 	}
 	t.leaderless, t.claimed, t.phases = 0, 0, nil
-	text := "is the primary"
+	text := t.op.past
 	if t.o.PG.Known && !t.o.PG.Row.InRecovery {
-		text = fmt.Sprintf("is the primary, on timeline %d", t.o.PG.Row.Timeline)
+		text += fmt.Sprintf(", on timeline %d", t.o.PG.Row.Timeline)
 	}
 	t.say(dcs.EventPromote, dcs.EventDone, text, change...)
 }
@@ -156,7 +161,7 @@ func (t *turn) failed(length time.Duration) {
 	if bits.OnesCount(uint(n.times)) != 1 { // 1, 2, 4, 8...
 		return
 	}
-	text := n.text
+	text := "could not " + n.text
 	if n.times > 1 {
 		text += fmt.Sprintf(" (%d attempts)", n.times)
 	}

@@ -115,8 +115,8 @@ func TestJournal(t *testing.T) {
 				all(done(""), func(o *Observation) { down(o, "shut down"); o.Op.ShutdownLSN = 1040 }),
 				fresh(func(c *dcs.Cluster) { c.Leader, c.Status.Beat.Released = nil, true }), stay},
 			[]string{startedPrimary,
-				"demote began: stop, being a primary [hand_over]",
-				"demote done: stop, being a primary; its WAL ends at 0/410 [hand_over]",
+				"demote began: begins to stop the primary [hand_over]",
+				"demote done: stopped the primary; its WAL ends at 0/410 [hand_over]",
 				"leader done: released the leader key [hand_over_stops]"},
 		},
 		"a request that cannot be fulfilled": {
@@ -134,7 +134,7 @@ func TestJournal(t *testing.T) {
 				all(done(""), func(o *Observation) { o.PG.Row.InRecovery, o.PG.Row.Timeline = false, 2 })},
 			[]string{startedStandby,
 				"leader began: took the leader key [election_wins]",
-				"promote began: become the primary [leader_promotes]",
+				"promote began: begins to become the primary [leader_promotes]",
 				"promote done: is the primary, on timeline 2 [leader_promotes]"},
 		},
 		"out of the race": {
@@ -164,8 +164,8 @@ func TestJournal(t *testing.T) {
 				})},
 			[]string{startedPrimary,
 				"crash: PostgreSQL, the primary, ended without being asked to [start_as_primary]",
-				"start began: start as a primary [start_as_primary]",
-				"start done: start as a primary [start_as_primary]"},
+				"start began: begins to start as a primary [start_as_primary]",
+				"start done: started as a primary [start_as_primary]"},
 		},
 		"paused, configured, resumed": {
 			[]moment{stay,
@@ -195,13 +195,25 @@ func TestJournal(t *testing.T) {
 				began(OpClone), done("pid 18: no space"), func(o *Observation) { o.Now = o.Now.Add(30 * sec) },
 				began(OpClone), done("pid 19: no space")},
 			[]string{"agent began: the agent started; PostgreSQL does not run",
-				"clone began: make a copy of n2 [clone_runs]",
-				"clone failed: make a copy of n2 [clone_runs] (pid 17: no space)",
-				"clone failed: make a copy of n2 (2 attempts) [clone_runs] (pid 18: no space)"},
+				"clone began: begins to make a copy of n2 [clone_runs]",
+				"clone failed: could not make a copy of n2 [clone_runs] (pid 17: no space)",
+				"clone failed: could not make a copy of n2 (2 attempts) [clone_runs] (pid 18: no space)"},
 		},
 		"the required watchdog fails a replica": {
 			[]moment{replica, unwatched, stay, func(o *Observation) { o.Leash.Watchdog = "" }},
 			[]string{startedStandby, "watchdog failed: the required watchdog is not in force (no device)", "watchdog done: the required watchdog can be used again"},
+		},
+		"etcd went back": {
+			[]moment{replica, func(o *Observation) { o.Memory.Seen.Revision, o.Memory.Seen.ClusterID = 1000, 1 }},
+			[]string{startedStandby, "quarantine began: does not trust etcd any more: "},
+		},
+		"other synchronous standbys": {
+			[]moment{stay, fresh(func(c *dcs.Cluster) { c.Sync = &dcs.Sync{Leader: "n1", Standbys: []string{"n2"}} })},
+			[]string{startedPrimary, "sync: synchronous standbys: n2"},
+		},
+		"restarted on request": {
+			[]moment{stay, func(o *Observation) { asked(o) }, began(OpRestart), done("")},
+			[]string{startedPrimary, "restart began: begins to restart [restart_runs]", "restart done: restarted [restart_runs]"},
 		},
 		"the leash is gone": {
 			[]moment{replica, func(o *Observation) { o.Leash.Attached = false }, stay, func(o *Observation) { o.Leash.Attached = true }},
@@ -236,8 +248,8 @@ func TestJournal(t *testing.T) {
 			[]moment{replica, func(o *Observation) { o.Stopping = true }, began(OpStop), all(done(""), func(o *Observation) { down(o, "shut down in recovery") })},
 			[]string{startedStandby,
 				"agent: the agent was asked to end [stopping_server]",
-				"stop began: stop [stopping_server]",
-				"stop done: stop [stopping_server]",
+				"stop began: begins to stop [stopping_server]",
+				"stop done: stopped [stopping_server]",
 				"agent done: the agent ends [stopped]"},
 		},
 		"a foreign directory": {
@@ -248,7 +260,7 @@ func TestJournal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := tell(t, tc.story...)
-			if g, w := strings.Join(got, "\n"), strings.Join(tc.want, "\n"); g != w {
+			if g, w := strings.Join(got, "\n"), strings.Join(tc.want, "\n"); g != w && !(strings.HasSuffix(w, ": ") && strings.HasPrefix(g, w)) {
 				t.Errorf("told:\n%s\nwant:\n%s", g, w)
 			}
 		})

@@ -74,6 +74,10 @@ type View struct {
 	Seen       Seen
 
 	Reason string // the sentence of the last decision
+	Code   string // its code
+	// Obstacles keep this node from being promoted.
+	Obstacles []Obstacle
+	Leash     string // "on", "suspended", "absent" or "off"
 }
 
 // IsLeader tells whether the node may answer as the leader at now. While paused

@@ -52,6 +52,7 @@ const (
 
 func (s *Server) eventRoutes(r chi.Router) {
 	r.Get("/events", limited(s.follows, s.getEvents))
+	r.Get("/why", limited(s.reads, s.getWhy))
 }
 
 // eventsQuery is what GET /events was asked for.
