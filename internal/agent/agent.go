@@ -177,6 +177,7 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 		return 1, err
 	}
 	a.node = newNode(local.Name, srv, a.keeper, a.config.Load, now, a.wake, a.log)
+	a.node.watch()
 	defer func() {
 		a.node.close()
 		a.keeper.close(context.WithoutCancel(ctx))

@@ -30,6 +30,7 @@ type node struct {
 	log    *slog.Logger
 	// cluster is the newest snapshot of the cluster, nil before the first.
 	cluster func() *dcs.Cluster
+	health  health
 
 	// turn is held by whatever changes the directory, the files or the process.
 	turn chan struct{}
@@ -115,13 +116,14 @@ func (n *node) Facts(ctx context.Context) ha.Postgres {
 		select {
 		case <-done:
 			if f, current := n.seen(serial); current {
+				f.Health = n.health.facts()
 				return f
 			} // an operation ended meanwhile: what was seen is from before
 		case <-ctx.Done():
 		}
 	}
 	f, looked := n.remembered()
-	f.Known = false
+	f.Known, f.Health = false, n.health.facts()
 	switch _, up := n.keeper.Running(); {
 	case !looked:
 		// Down and empty are the zero values, and claims: a leader whose agent was just

@@ -129,6 +129,9 @@ func (n *node) halt(ctx context.Context, a ha.Stop) (ha.Operation, error) {
 		n.mu.Unlock()
 		return ha.Operation{}, err
 	}
+	if a.Mode != ha.StopFast {
+		return ha.Operation{}, nil // there is no shutdown checkpoint
+	}
 	at, err := n.shutdownPosition(ctx)
 	if err != nil {
 		n.log.Warn("read the shutdown checkpoint: " + err.Error()) // the position published last remains
@@ -152,8 +155,12 @@ func (n *node) shutdownPosition(ctx context.Context) (wal.LSN, error) {
 }
 
 func (n *node) stopServer(ctx context.Context, a ha.Stop) error {
-	if a.Mode == ha.StopImmediate {
+	switch a.Mode {
+	case ha.StopKill:
+		return n.srv.Kill(ctx)
+	case ha.StopImmediate:
 		return n.stopNow(ctx)
+	case ha.StopFast:
 	}
 	if a.Escalate <= 0 {
 		return n.srv.Stop(ctx, postgres.StopFast, false)

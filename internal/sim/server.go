@@ -291,7 +291,7 @@ func (s *server) shut(mode ha.StopMode) {
 	if s.proc == ha.ProcessDown {
 		return
 	}
-	if mode == ha.StopImmediate {
+	if mode != ha.StopFast {
 		s.later(between(n.w.srvr, 20*ms, 100*ms), func() { s.crash("stopped immediately") })
 		return
 	}

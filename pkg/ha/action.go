@@ -145,10 +145,11 @@ type (
 // StopMode is how a server is stopped.
 type StopMode int
 
-// Stop modes, as pg_ctl names them.
+// Stop modes; the first two as pg_ctl names them.
 const (
 	StopFast StopMode = iota
 	StopImmediate
+	StopKill // SIGKILL for all of its processes: for a server that hears nothing
 )
 
 // Upstream is the server a standby follows or is copied from.

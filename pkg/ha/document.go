@@ -214,6 +214,7 @@ func NewView(o *Observation, d *Decision) *View {
 		TTL: s.TTL, LoopWait: s.LoopWait, MaximumLagOnFailover: s.MaximumLagOnFailover, Config: s.Document,
 		WatchdogFailed: o.watchdogFault() != "", LeashOff: s.LeashOff,
 		Quarantine: d.Memory.Quarantine.Why, Seen: d.Memory.Seen,
+		Fault: o.fault(), Health: o.PG.Health,
 		Restart: d.Memory.Restart.state(),
 		Reason:  d.Text(o.Me.Name),
 	}

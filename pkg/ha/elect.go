@@ -127,6 +127,8 @@ func (o *Observation) unfit() string {
 		return "pre_promote refused my promotion a moment ago"
 	case o.Settings.NoFailover: // 2.1.6, before 2.1.7
 		return "nofailover is set"
+	case o.fault() != "":
+		return o.fault()
 	}
 	return o.syncUnfit()
 }

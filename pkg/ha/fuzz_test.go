@@ -79,6 +79,9 @@ func observation(d *dice) *Observation {
 	pg.Row.Position = pick[wal.LSN](d, 1000, 0, 1001, 1<<40)
 	pg.Row.ReplicationState = pick(d, "", "streaming")
 	pg.StandbySignal, pg.CanRewind = d.yes(), d.yes()
+	if d.of(3) == 1 {
+		pg.Health.Connect = Check{Failing: plus(-time.Duration(d.of(9)) * sec), Failures: d.of(5), Fault: pick(d, FaultNone, FaultHang)}
+	}
 	pg.Control.State = pick(d, "", "in production", "shut down", "shutting down", "in archive recovery", "shut down in recovery")
 	if d.yes() {
 		pg.Slots = map[string]wal.LSN{"n2": wal.LSN(d.of(9)), "x": 1}
@@ -291,6 +294,10 @@ func checkDecision(t *testing.T, o *Observation) {
 	case WriteHistory:
 		if l.Epoch == 0 { // S10
 			t.Fatal("writes /history without an epoch")
+		}
+	case Stop:
+		if can, _ := o.failoverPossible(failoverQuery{}); a.Mode == StopKill && (o.fault() == "" || !can || o.Settings.Pause || !l.Held(o.Now)) {
+			t.Fatalf("kills a server: fault %q, somebody can take over: %v, lease %+v", o.fault(), can, l)
 		}
 	case Release:
 		if a.Clean && o.PG.Process != ProcessDown && !(o.PG.Known && o.PG.Row.InRecovery) {

@@ -67,11 +67,14 @@ func lead(o *Observation) Decision {
 	case !o.armed():
 		return o.then(ArmLeash{}, LeaderArming)
 	}
+	if d, ok := handOverFault(o); ok {
+		return d
+	}
 	if d, missing := o.repairKeys(); missing {
 		return d
 	}
 	if !o.PG.Known { // S19
-		return o.rest(LeaderNoQuery)
+		return o.stays(LeaderNoQuery)
 	}
 	if d, ok := manualFailover(o); ok {
 		return d
@@ -199,5 +202,5 @@ func stayPrimary(o *Observation) Decision {
 	if o.syncSettles() {
 		return o.wait(syncLook, SyncCatchesUp)
 	}
-	return o.rest(LeaderNoAction)
+	return o.stays(LeaderNoAction)
 }

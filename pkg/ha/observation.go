@@ -161,6 +161,9 @@ type Postgres struct {
 	Known bool
 	Row   Row
 
+	// Health is what was found beside the monitoring query.
+	Health Health
+
 	// Upstream is the member that the present recovery settings follow, and
 	// its address; "" when they name nobody, or nobody known.
 	Upstream, UpstreamURL string
@@ -306,6 +309,9 @@ type Peer struct {
 	NoFailover     bool
 	Priority       int
 	WatchdogFailed bool
+	// Fault is what it says is wrong with its server, "" for nothing; only
+	// members of ours tell.
+	Fault string
 }
 
 // Limitation says why this peer cannot take part, "" if it can.
@@ -317,6 +323,8 @@ func (p Peer) Limitation() string {
 		return "not allowed to promote"
 	case p.WatchdogFailed:
 		return "not watchdog capable"
+	case p.Fault != "":
+		return "not healthy: " + p.Fault
 	}
 	return ""
 }

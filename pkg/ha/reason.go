@@ -57,6 +57,9 @@ const (
 	StartFailedRelease
 	CrashFailover
 	CrashAskPeers
+	FaultAsksPeers
+	FaultHandsOver
+	FaultStays
 	HandOver
 	HandOverYield
 	HandOverStops
@@ -168,6 +171,9 @@ var reasonTexts = [reasons]string{
 	StartFailedRelease:      "the server did not start; giving the leadership away: %d",
 	CrashFailover:           "released leader key after a crash, because primary_start_timeout is 0",
 	CrashAskPeers:           "looking for a node that could take over",
+	FaultAsksPeers:          "looking for a member that could take over from a server that is not well",
+	FaultHandsOver:          "giving the leadership away, because %d",
+	FaultStays:              "keeping the lock although %d: no other member can take over",
 	HandOver:                "handing the leadership over: stopping the server",
 	HandOverYield:           "waiting for somebody else to take the leadership",
 	HandOverStops:           "the server is stopped: releasing the leader key",

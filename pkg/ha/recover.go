@@ -220,6 +220,11 @@ func stopOr(o *Observation, a Action, r Reason, detail string) Decision {
 // starting is table B: the postmaster is alive and not accepting connections.
 func starting(o *Observation) Decision {
 	m := &o.Memory
+	if o.holds() {
+		if d, ok := handOverFault(o); ok {
+			return d
+		}
+	}
 	switch {
 	case o.holds() && o.startOverdue() && m.CrashedPrimary != 0: // B2, B3
 		m.Demoting = true

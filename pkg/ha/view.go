@@ -73,6 +73,10 @@ type View struct {
 	Quarantine string
 	Seen       Seen
 
+	// Fault is what is wrong with the server as a leader's, "" for nothing.
+	Fault  string
+	Health Health
+
 	Reason string // the sentence of the last decision
 	Code   string // its code
 	// Obstacles keep this node from being promoted.

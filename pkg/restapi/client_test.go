@@ -31,6 +31,7 @@ func TestParsePeer(t *testing.T) {
 		{"nofailover", `{"xlog":{},"tags":{"nofailover":true}}`, ha.Peer{Reachable: true, InRecovery: true, NoFailover: true}},
 		{"priority", `{"xlog":{},"tags":{"failover_priority":3}}`, ha.Peer{Reachable: true, InRecovery: true, Priority: 3}},
 		{"priority 0", `{"xlog":{},"tags":{"failover_priority":0}}`, ha.Peer{Reachable: true, InRecovery: true, NoFailover: true}},
+		{"fault", `{"xlog":{},"pgha":{"fault":"its disk hangs"}}`, ha.Peer{Reachable: true, InRecovery: true, Priority: 1, Fault: "its disk hangs"}},
 		{"watchdog", `{"xlog":{},"watchdog_failed":true}`, ha.Peer{Reachable: true, InRecovery: true, Priority: 1, WatchdogFailed: true}},
 	} {
 		got, err := ParsePeer([]byte(c.doc))

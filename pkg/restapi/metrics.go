@@ -96,6 +96,7 @@ func ownSeries() []series {
 		{"pgha_restapi_open", "Value is 1 if everybody who can connect may change the cluster through this API, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.server.rules.Load().open()) }},
 		{"pgha_restapi_certificate_expiry_seconds", "Epoch seconds when the certificate of this API expires, 0 without TLS.", prometheus.GaugeValue, certificateEnd},
 		{"pgha_leash_off", "Value is 1 if pgha.leash is off, so that nothing stops Postgres in time when the agent does not, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.view.LeashOff) }},
+		{"pgha_connection_failing_seconds", "Seconds since when new local connections to PostgreSQL get no answer, 0 when they do.", prometheus.GaugeValue, func(r reading) float64 { return failing(r, r.view.Health.Connect) }},
 		{"pgha_leader", "Value is 1 if this node holds the lock and may answer as primary, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.view.IsLeader(r.now)) }},
 	}
 }
@@ -128,6 +129,14 @@ func sinceTurn(r reading) float64 {
 		return 0
 	}
 	return r.now.Sub(r.view.Turned).Seconds()
+}
+
+// failing is since how long a check fails.
+func failing(r reading, c ha.Check) float64 {
+	if c.Failing == 0 {
+		return 0
+	}
+	return r.now.Sub(c.Failing).Seconds()
 }
 
 func leaseMargin(r reading) float64 {

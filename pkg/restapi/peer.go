@@ -23,6 +23,9 @@ func ParsePeer(doc []byte) (ha.Peer, error) {
 		Timeline       *wal.Timeline              `json:"timeline"`
 		Tags           map[string]any             `json:"tags"`
 		WatchdogFailed any                        `json:"watchdog_failed"`
+		PGHA           struct {
+			Fault string `json:"fault"`
+		} `json:"pgha"`
 	}
 	dec := json.NewDecoder(bytes.NewReader(doc))
 	dec.UseNumber()
@@ -36,7 +39,7 @@ func ParsePeer(doc []byte) (ha.Peer, error) {
 	if xlog == nil {
 		return ha.Peer{}, errors.New("read status document: no WAL position in it")
 	}
-	p := ha.Peer{Reachable: true, WatchdogFailed: truthy(status.WatchdogFailed)}
+	p := ha.Peer{Reachable: true, WatchdogFailed: truthy(status.WatchdogFailed), Fault: status.PGHA.Fault}
 	if status.Timeline != nil {
 		p.Timeline = *status.Timeline
 	}

@@ -176,8 +176,8 @@ func (s status) cluster(o *pyjson.Object) {
 	}
 }
 
-// ownFields are what only pgha knows: a long operation that runs, and why this
-// member does not trust what etcd holds.
+// ownFields are what only pgha knows: a long operation that runs, why this
+// member does not trust what etcd holds, and what is wrong with its server.
 func ownFields(v *ha.View) (own pyjson.Object) {
 	if p := v.Progress; p != nil {
 		own = pyjson.Object{
@@ -187,6 +187,9 @@ func ownFields(v *ha.View) (own pyjson.Object) {
 	}
 	if v.Quarantine != "" {
 		own = append(own, field("quarantine", v.Quarantine))
+	}
+	if v.Fault != "" {
+		own = append(own, field("fault", v.Fault)) // peers read it
 	}
 	return own
 }
