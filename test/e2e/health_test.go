@@ -81,6 +81,10 @@ func TestPostmasterHangsAlone(t *testing.T) {
 	for _, n := range r.Nodes {
 		if n != r.leader {
 			r.must(r.PowerOn(n))
+			r.eventually(n.Name+" is back", func() bool { // its old keys are still there
+				code, err := r.Get(r.ctx, n, "/replica", nil)
+				return err == nil && code == 200
+			})
 		}
 	}
 	r.sameLeader()
