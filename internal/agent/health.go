@@ -21,7 +21,7 @@ type probe struct {
 	// subject is what an attempt is about, 0 for nothing: the record of one
 	// server says nothing about the next.
 	subject func() int
-	pace    func() ha.Probing
+	pace    func() (pause, limit time.Duration)
 	now     func() ha.Instant
 	wake    func()
 	log     *slog.Logger
@@ -52,10 +52,9 @@ func (p *probe) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		pace := p.pace()
-		pause := pace.Pause
-		if about := p.subject(); about != 0 && !p.attempt(ctx, about, pace.Limit) {
-			pause = pace.Limit / 4
+		pause, limit := p.pace()
+		if about := p.subject(); about != 0 && !p.attempt(ctx, about, limit) {
+			pause = limit / 4
 		}
 		timer.Reset(pause)
 	}
@@ -83,7 +82,7 @@ func (p *probe) attempt(ctx context.Context, about int, limit time.Duration) boo
 			case err := <-done:
 				return p.note(about, began, err)
 			default:
-				p.note(about, began, postgres.ErrNoAnswer)
+				p.note(about, began, errHangs)
 				timer.Reset(limit)
 			}
 		}
@@ -124,17 +123,26 @@ func (p *probe) note(about int, began ha.Instant, err error) (good bool) {
 	return false
 }
 
+var errHangs = errors.New("no answer in time")
+
 // faultOf classes the outcome of an attempt.
 func faultOf(err error) ha.Fault {
-	if errors.Is(err, postgres.ErrNoAnswer) {
+	switch {
+	case errors.Is(err, postgres.ErrNoAnswer), errors.Is(err, errHangs):
 		return ha.FaultHang
+	case errors.Is(err, postgres.ErrDiskFull):
+		return ha.FaultFull
+	case errors.Is(err, postgres.ErrDiskReadOnly):
+		return ha.FaultReadOnly
+	case errors.Is(err, postgres.ErrDiskBroken):
+		return ha.FaultIO
 	}
 	return ha.FaultNone
 }
 
 // health is what is tried all the time beside the loop.
 type health struct {
-	connect *probe
+	connect, data, wal *probe
 }
 
 // watch starts the probes of n.
@@ -143,19 +151,41 @@ func (n *node) watch() {
 		s := settings(n.config())
 		return s.Probing()
 	}
-	n.health.connect = &probe{
-		what: "new connections to the server", try: n.srv.Answers, subject: n.accepts,
-		pace: pace, now: n.now, wake: n.wake, log: n.log,
+	start := func(p *probe) *probe {
+		p.now, p.wake, p.log = n.now, n.wake, n.log
+		n.background(p.run)
+		return p
 	}
-	n.background(n.health.connect.run)
+	n.health.connect = start(&probe{
+		what: "new connections to the server", try: n.srv.Answers, subject: n.accepts,
+		pace: func() (time.Duration, time.Duration) { p := pace(); return p.Pause, p.Limit },
+	})
+	disk := func(what string, try func() error) *probe {
+		return start(&probe{
+			what: what, try: func(context.Context) error { return try() }, subject: n.present,
+			pace: func() (time.Duration, time.Duration) { p := pace(); return p.DiskPause, p.Limit },
+		})
+	}
+	n.health.data = disk("writes to the disk of the data directory", n.srv.TryDisk)
+	n.health.wal = disk("writes to the disk of pg_wal", n.srv.TryWALDisk)
 }
 
 // facts are what the probes have found.
 func (h *health) facts() (f ha.Health) {
 	if h.connect != nil {
-		f.Connect = h.connect.state()
+		f.Connect, f.Data, f.WAL = h.connect.state(), h.data.state(), h.wal.state()
 	}
 	return f
+}
+
+// present is 1 if there is a data directory to write to, else 0.
+func (n *node) present() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.facts.DataDir != ha.DataDirPresent {
+		return 0
+	}
+	return 1
 }
 
 // accepts is the pid of a server that is to answer connections, else 0. One that

@@ -41,7 +41,7 @@ func newProbeRig(t *testing.T) *probeRig {
 			defer r.running.Add(-1)
 			return (*r.answer.Load())(ctx)
 		},
-		pace: func() ha.Probing { return ha.Probing{Pause: 3 * time.Second, Limit: time.Second} },
+		pace: func() (pause, limit time.Duration) { return 3 * time.Second, time.Second },
 		now:  func() ha.Instant { return ha.Instant(time.Since(begun) + time.Hour) },
 		wake: func() { r.wakes.Add(1) },
 		log:  slog.New(slog.NewTextHandler(&r.log, nil)),

@@ -243,6 +243,7 @@ func (o *Observation) noteOperation() {
 			}
 		}
 	case OpStop:
+		m.StopBy = 0
 		if failed {
 			m.Demoting = false
 		} else {

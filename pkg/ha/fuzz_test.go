@@ -81,6 +81,8 @@ func observation(d *dice) *Observation {
 	pg.StandbySignal, pg.CanRewind = d.yes(), d.yes()
 	if d.of(3) == 1 {
 		pg.Health.Connect = Check{Failing: plus(-time.Duration(d.of(9)) * sec), Failures: d.of(5), Fault: pick(d, FaultNone, FaultHang)}
+		pg.Health.Data = Check{Failing: plus(-time.Duration(d.of(30)) * sec), Failures: d.of(5), Fault: Fault(d.of(5))}
+		o.Memory.StopBy = plus(time.Duration(d.of(4)-2) * sec)
 	}
 	pg.Control.State = pick(d, "", "in production", "shut down", "shutting down", "in archive recovery", "shut down in recovery")
 	if d.yes() {

@@ -8,8 +8,11 @@ type Fault int
 // Faults. Only what a server cannot work with is one: a refused password or
 // too many clients are answers.
 const (
-	FaultNone Fault = iota
-	FaultHang       // no answer in time
+	FaultNone     Fault = iota
+	FaultHang           // no answer in time
+	FaultFull           // no space left
+	FaultReadOnly       // a file system that takes no writes
+	FaultIO             // an input/output error
 )
 
 // Check is the record of one thing that is tried again and again beside the
@@ -32,12 +35,18 @@ type Health struct {
 	// accepts connections. Old connections go on working when the postmaster
 	// hangs, so that the monitoring query proves nothing about new ones.
 	Connect Check
+	// Data and WAL: a small write, flushed, to the file system of the data
+	// directory, and to that of pg_wal if it is another one.
+	Data, WAL Check
 }
 
 // Probing is the pace of the checks.
 type Probing struct {
 	Pause time.Duration // between the end of a good attempt and the next one
 	Limit time.Duration // of one attempt
+	// DiskPause is Pause for the disks. DiskHang is how long a write may hang: a
+	// disk may be slow for seconds and be itself again.
+	DiskPause, DiskHang time.Duration
 }
 
 // Probing follows from the lease: a node that may be dead for ttl before anybody
@@ -47,10 +56,13 @@ func (s *Settings) Probing() Probing {
 	if s.LoopWait > 0 {
 		pause = min(pause, s.LoopWait)
 	}
-	return Probing{
-		Pause: max(pause, 500*time.Millisecond),
-		Limit: min(max(s.TTL/20, time.Second), 5*time.Second),
+	p := Probing{
+		Pause:     max(pause, 500*time.Millisecond),
+		Limit:     min(max(s.TTL/20, time.Second), 5*time.Second),
+		DiskPause: max(min(s.LoopWait, s.TTL/3), time.Second),
 	}
+	p.DiskHang = max(s.TTL/2, 4*p.Limit)
+	return p
 }
 
 // enough is how many attempts in a row must fail before anything is done (L2: a
@@ -66,9 +78,38 @@ func (c *Check) failed(now Instant, patience time.Duration) bool {
 // fault is why the server of this node is no good for a leader, though it runs;
 // "" as far as nothing is known.
 func (o *Observation) fault() string {
-	h := &o.PG.Health
-	if o.PG.Process != ProcessDown && h.Connect.failed(o.Now, o.Settings.Probing().Limit*2) {
+	if why := o.diskFault(); why != "" {
+		return why
+	}
+	if o.PG.Process != ProcessDown && o.PG.Health.Connect.failed(o.Now, 2*o.Settings.Probing().Limit) {
 		return "new connections to the server get no answer"
+	}
+	return ""
+}
+
+// diskFault is what is wrong with the disks of the server, "" for nothing.
+func (o *Observation) diskFault() string {
+	p := o.Settings.Probing()
+	for _, d := range []struct {
+		name  string
+		check *Check
+	}{{"the data directory", &o.PG.Health.Data}, {"pg_wal", &o.PG.Health.WAL}} {
+		patience, what := 4*p.Limit, ""
+		switch d.check.Fault {
+		case FaultNone:
+			continue
+		case FaultHang:
+			patience, what = p.DiskHang, "hangs"
+		case FaultFull:
+			what = "is full"
+		case FaultReadOnly:
+			what = "is read-only"
+		case FaultIO:
+			what = "has input/output errors"
+		}
+		if d.check.failed(o.Now, patience) {
+			return "the disk of " + d.name + " " + what
+		}
 	}
 	return ""
 }
@@ -91,8 +132,18 @@ func handOverFault(o *Observation) (d Decision, ok bool) {
 		return o.then(o.releaseKey(true), FaultHandsOver, why), true
 	}
 	o.Memory.Demoting = true
+	o.Memory.StopBy = o.Now.Add(o.Memory.Lease.Timing.Kill + time.Second)
 	o.Memory.armRewind()
 	return o.begin(Stop{Mode: StopKill}, FaultHandsOver, why), true
+}
+
+// stopHangs: the server cannot be shown to have stopped, though everything was
+// killed: a process that a disk holds dies when the disk comes back. It
+// acknowledges nothing meanwhile, but only the deadline proves that to others, so
+// the key goes without the word that nobody needs to wait for it.
+func (o *Observation) stopHangs() bool {
+	m := &o.Memory
+	return o.Op.Kind == OpStop && o.Op.Running && m.Demoting && m.StopBy != 0 && o.Now >= m.StopBy && m.Lease.Epoch != 0 && o.DCS.Fresh
 }
 
 // stays is what a leader rests with: the reason given, unless it leads only for

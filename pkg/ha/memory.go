@@ -61,6 +61,8 @@ type Memory struct {
 	// Lapsed is the epoch that could not be renewed up to the time for an orderly
 	// stop; another attempt would take from that time.
 	Lapsed int64
+	// StopBy is when that stop ought to be over; 0: whenever it is.
+	StopBy Instant
 	// Releasing is the epoch of a release that was sent and not answered: it may
 	// arrive yet, so the server must not become writable in that epoch.
 	Releasing int64

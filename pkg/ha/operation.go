@@ -45,6 +45,8 @@ func duringOperation(o *Observation) Decision {
 		return o.cancel()
 	case k == OpClone && o.Memory.Reinit.Held, o.Memory.Reinit.Wanted && o.Memory.Reinit.Force && o.mayCancel():
 		return o.cancel()
+	case o.stopHangs():
+		return o.then(o.releaseKey(false), FaultUnproven)
 	case k == OpRestore:
 		return duringRestore(o)
 	case o.Memory.Bootstrap != BootstrapNone || o.Settings.Pause || k == OpStop:
@@ -63,6 +65,9 @@ const ProgressPeriod = 2 * time.Second
 
 // goesOn lets the operation run, and looks often enough to publish its progress.
 func (o *Observation) goesOn() Decision {
+	if left := o.Memory.StopBy.Sub(o.Now); o.Memory.Demoting && left > 0 {
+		return o.wait(min(o.period(), left), OperationRuns, o.Op.Kind.String())
+	}
 	if o.Op.Method == "" {
 		return o.rest(OperationRuns, o.Op.Kind.String())
 	}

@@ -60,6 +60,8 @@ const (
 	FaultAsksPeers
 	FaultHandsOver
 	FaultStays
+	FaultUnproven
+	DiskAwaited
 	HandOver
 	HandOverYield
 	HandOverStops
@@ -173,6 +175,8 @@ var reasonTexts = [reasons]string{
 	CrashAskPeers:           "looking for a node that could take over",
 	FaultAsksPeers:          "looking for a member that could take over from a server that is not well",
 	FaultHandsOver:          "giving the leadership away, because %d",
+	FaultUnproven:           "the server was killed and is not gone yet: giving the leader key back without it",
+	DiskAwaited:             "not rewinding, because %d",
 	FaultStays:              "keeping the lock although %d: no other member can take over",
 	HandOver:                "handing the leadership over: stopping the server",
 	HandOverYield:           "waiting for somebody else to take the leadership",

@@ -55,6 +55,8 @@ var reasonCodes = [reasons]string{
 	FaultAsksPeers:          "fault_asks_peers",
 	FaultHandsOver:          "fault_hands_over",
 	FaultStays:              "fault_stays",
+	FaultUnproven:           "fault_unproven",
+	DiskAwaited:             "disk_awaited",
 	HandOver:                "hand_over",
 	HandOverYield:           "hand_over_yield",
 	HandOverStops:           "hand_over_stops",

@@ -23,6 +23,9 @@ func recoverLeader(o *Observation) Decision {
 	if m.Demoting || m.Releasing == m.Lease.Epoch {
 		return o.then(o.release(), HandOverStops)
 	}
+	if d, ok := handOverFault(o); ok { // it would only end again
+		return d
+	}
 	if m.CrashedPrimary == 0 {
 		m.CrashedPrimary = o.Now
 	}
@@ -177,6 +180,8 @@ func rejoin(o *Observation, leader Upstream, ready bool) (d Decision, done bool)
 	switch {
 	case o.PG.CanRewind && !leader.Checkpointed:
 		return o.rest(RewindWaitsForLeader, leader.Member), true
+	case o.PG.CanRewind && o.diskFault() != "": // it would leave a damaged directory
+		return o.rest(DiskAwaited, o.diskFault()), true
 	case o.PG.CanRewind:
 		if left, due := o.retryDue(m.FailedOp); !due && o.Op.Kind == OpRewind {
 			return o.wait(left, RewindRunning, leader.Member), true

@@ -20,6 +20,7 @@ func TestFaultInTheStatusDocument(t *testing.T) {
 	since := a.Now().Add(-7 * time.Second)
 	a.update(func(v *ha.View) {
 		v.Fault = "new connections to the server get no answer"
+		v.Health.WAL = ha.Check{Failing: since.Add(-time.Second), Failures: 4, Fault: ha.FaultFull}
 		v.Health.Connect = ha.Check{Failing: since, Failures: 3, Fault: ha.FaultHang}
 	})
 	after := ask(h, "GET", "/patroni", "").Body.String()
@@ -31,5 +32,7 @@ func TestFaultInTheStatusDocument(t *testing.T) {
 	}
 	if text := ask(h, "GET", "/metrics", "").Body.String(); !strings.Contains(text, "pgha_connection_failing_seconds{name=\"pg-db-02\",scope=\"pg-ha-cluster\"} 7\n") {
 		t.Error("no metric of the fault")
+	} else if !strings.Contains(text, "pgha_disk_failing_seconds{name=\"pg-db-02\",scope=\"pg-ha-cluster\"} 8\n") {
+		t.Error("no metric of the disk's")
 	}
 }

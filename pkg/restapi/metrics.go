@@ -97,6 +97,9 @@ func ownSeries() []series {
 		{"pgha_restapi_certificate_expiry_seconds", "Epoch seconds when the certificate of this API expires, 0 without TLS.", prometheus.GaugeValue, certificateEnd},
 		{"pgha_leash_off", "Value is 1 if pgha.leash is off, so that nothing stops Postgres in time when the agent does not, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.view.LeashOff) }},
 		{"pgha_connection_failing_seconds", "Seconds since when new local connections to PostgreSQL get no answer, 0 when they do.", prometheus.GaugeValue, func(r reading) float64 { return failing(r, r.view.Health.Connect) }},
+		{"pgha_disk_failing_seconds", "Seconds since when writes to the disks of the data directory and of pg_wal fail, 0 when they do not.", prometheus.GaugeValue, func(r reading) float64 {
+			return max(failing(r, r.view.Health.Data), failing(r, r.view.Health.WAL))
+		}},
 		{"pgha_leader", "Value is 1 if this node holds the lock and may answer as primary, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.view.IsLeader(r.now)) }},
 	}
 }
