@@ -110,6 +110,7 @@ func observation(d *dice) *Observation {
 	m.Demoting, m.Offline, m.Recovered, m.Primary, m.WasPaused = d.of(4) == 1, d.of(4) == 1, d.yes(), d.yes(), d.of(6) == 1
 	m.Releasing = pick[int64](d, 0, 0, myEpoch)
 	m.ComeBack, m.HandedOver = d.of(4) == 1, pick[int64](d, 0, 9)
+	m.Crashes = Crashes{Epoch: pick[int64](d, 0, myEpoch), At: [3]Instant{plus(-sec), plus(-2 * sec), plus(-time.Duration(d.of(200)) * sec)}}
 	m.FailedTries, m.OpSeen = d.of(3), int64(d.of(3))
 	m.YieldUntil, m.FailedOp, m.FailedStart = plus(time.Duration(d.of(9)-6)*sec), plus(time.Duration(d.of(9)-8)*sec), plus(time.Duration(d.of(9)-8)*sec)
 	o.Stopping = d.of(10) == 1

@@ -82,6 +82,7 @@ type Memory struct {
 	FailedOp Instant
 	// CrashedPrimary is when the primary was found dead, 0 otherwise.
 	CrashedPrimary Instant
+	Crashes        Crashes
 
 	// Retain are the slot names the leader publishes to be kept.
 	Retain []Retained

@@ -56,6 +56,8 @@ const (
 	StartingUp
 	StartFailedRelease
 	CrashFailover
+	CrashLoop
+	CrashLoopWaits
 	CrashAskPeers
 	FaultAsksPeers
 	FaultHandsOver
@@ -172,6 +174,8 @@ var reasonTexts = [reasons]string{
 	StartingUp:              "the server is still starting up",
 	StartFailedRelease:      "the server did not start; giving the leadership away: %d",
 	CrashFailover:           "released leader key after a crash, because primary_start_timeout is 0",
+	CrashLoop:               "giving the leadership away, because the server crashes again and again",
+	CrashLoopWaits:          "the server crashes again and again, and no other member can take over; starting it once per period",
 	CrashAskPeers:           "looking for a node that could take over",
 	FaultAsksPeers:          "looking for a member that could take over from a server that is not well",
 	FaultHandsOver:          "giving the leadership away, because %d",

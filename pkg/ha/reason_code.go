@@ -51,6 +51,8 @@ var reasonCodes = [reasons]string{
 	StartingUp:              "starting_up",
 	StartFailedRelease:      "start_failed_release",
 	CrashFailover:           "crash_failover",
+	CrashLoop:               "crash_loop",
+	CrashLoopWaits:          "crash_loop_waits",
 	CrashAskPeers:           "crash_ask_peers",
 	FaultAsksPeers:          "fault_asks_peers",
 	FaultHandsOver:          "fault_hands_over",

@@ -26,9 +26,7 @@ func recoverLeader(o *Observation) Decision {
 	if d, ok := handOverFault(o); ok { // it would only end again
 		return d
 	}
-	if m.CrashedPrimary == 0 {
-		m.CrashedPrimary = o.Now
-	}
+	o.noteCrash()
 	if m.FailedTries > 0 && o.order() == nil {
 		return o.then(o.release(), StartFailedRelease, o.Op.Error)
 	}
@@ -41,13 +39,18 @@ func recoverLeader(o *Observation) Decision {
 	if fault := o.watchdogFault(); fault != "" { // it could not be armed, or would go on unguarded
 		return o.then(o.release(), LeaderUnwatched, fault)
 	}
-	if o.startOverdue() { // R1 when the timeout is 0
+	if loop := o.crashLoop(); loop || o.startOverdue() { // R1 when the timeout is 0
 		can, ask := o.failoverPossible(failoverQuery{})
 		switch {
 		case len(ask) > 0:
 			return o.ask(ask, CrashAskPeers)
+		case can && loop:
+			return o.then(o.release(), CrashLoop)
 		case can:
 			return o.then(o.release(), CrashFailover)
+		}
+		if left, due := o.retryDue(m.CrashedPrimary); loop && !due {
+			return o.wait(left, CrashLoopWaits)
 		}
 	}
 	switch {

@@ -90,3 +90,28 @@ func TestPostmasterHangsAlone(t *testing.T) {
 	r.sameLeader()
 	r.finish(none)
 }
+
+// A primary that crashes again and again is restarted twice, then somebody else
+// leads.
+func TestCrashLoopHandsOver(t *testing.T) {
+	r := begin(t)
+	began := lab.Boottime()
+	old, err := r.Pid(r.leader, lab.Postmaster)
+	r.must(err)
+	for i := range 3 {
+		r.must(r.Kill(r.leader, lab.Postmaster))
+		if i < 2 {
+			r.must(r.WaitReplaced(r.ctx, r.leader, lab.Postmaster, old))
+			r.acked(lab.Boottime())
+			old, err = r.Pid(r.leader, lab.Postmaster)
+			r.must(err)
+		}
+	}
+	next := r.newLeader(r.leader)
+	t.Logf("three crashes: %s leads after %d ms, gap %d ms", next.Name, (lab.Boottime() - began).Milliseconds(), r.gap(began).Milliseconds())
+	log, _ := r.AgentLog(r.leader, 0)
+	if !strings.Contains(log, "giving the leadership away, because the server crashes again and again") {
+		t.Error("the agent does not say why it gave the leadership away")
+	}
+	r.finish(bounded)
+}
