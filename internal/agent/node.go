@@ -45,10 +45,11 @@ type node struct {
 	flight chan struct{} // closed when the gathering under way is done
 	// flightSerial is the serial of disk when that gathering began.
 	flightSerial int
-	pid          int  // of the server the next fields belong to
-	ready        bool // it has accepted a connection
-	stopping     bool // it was asked to stop
-	crashed      bool // the last one ended without being asked to
+	pid          int            // of the server the next fields belong to
+	ready        bool           // it has accepted a connection
+	stopping     bool           // it was asked to stop
+	shutdown     ha.ShutdownWAL // of that stop, while the server is still there
+	crashed      bool           // the last one ended without being asked to
 	since        ha.Instant
 	upstream     ha.Upstream // as last applied by this agent
 	pending      map[string]ha.PendingRestart
@@ -195,6 +196,9 @@ func (n *node) look(ctx context.Context) ha.Postgres {
 	f.Upstream, f.UpstreamURL = n.upstream.Member, n.upstream.ConnURL
 	f.PendingRestart = n.pending
 	f.CheckpointPending = n.checkpoint == 1
+	if n.stopping {
+		f.Shutdown = n.shutdown
+	}
 	return f
 }
 
@@ -226,7 +230,7 @@ func (n *node) process(f *ha.Postgres) {
 	if pid != n.pid {
 		n.crashed = n.pid != 0 && !n.stopping && !up
 		n.pid, n.ready, n.stopping, n.since = pid, false, false, n.now()
-		n.checkpoint = 0
+		n.checkpoint, n.shutdown = 0, ha.ShutdownWAL{}
 		n.pending, n.flagged = nil, false
 	}
 	switch {

@@ -102,7 +102,7 @@ func (n *node) start(ctx context.Context, a ha.Start) error {
 // says from now on counts.
 func (n *node) expectStop() {
 	n.mu.Lock()
-	n.stopping = true
+	n.stopping, n.shutdown = true, ha.ShutdownWAL{}
 	n.mu.Unlock()
 }
 
@@ -159,30 +159,21 @@ func (n *node) stopServer(ctx context.Context, a ha.Stop) error {
 	case ha.StopKill:
 		return n.srv.Kill(ctx)
 	case ha.StopImmediate:
-		return n.stopNow(ctx)
+		return n.srv.StopNow(ctx)
 	case ha.StopFast:
 	}
 	if a.Escalate <= 0 {
 		return n.srv.Stop(ctx, postgres.StopFast, false)
 	}
-	fast, cancel := context.WithTimeout(ctx, a.Escalate)
-	defer cancel()
-	if err := n.srv.Stop(fast, postgres.StopFast, false); err == nil || ctx.Err() != nil {
-		return err
-	}
-	return n.stopNow(ctx)
+	return n.srv.Shutdown(ctx, postgres.Shutdown{Limit: a.Escalate, Written: n.written})
 }
 
-// immediateLimit is what an immediate stop gets before everything is killed.
-const immediateLimit = time.Second
-
-func (n *node) stopNow(ctx context.Context) error {
-	quick, cancel := context.WithTimeout(ctx, immediateLimit)
-	defer cancel()
-	if err := n.srv.Stop(quick, postgres.StopImmediate, false); err == nil || ctx.Err() != nil {
-		return err
-	}
-	return n.srv.Kill(ctx)
+// written notes that the server that is being stopped has ended its WAL.
+func (n *node) written(checkpoint, publish wal.LSN) {
+	n.mu.Lock()
+	n.shutdown = ha.ShutdownWAL{Checkpoint: checkpoint, Publish: publish}
+	n.mu.Unlock()
+	n.wake()
 }
 
 // compareLimit bounds the questions of a divergence check.

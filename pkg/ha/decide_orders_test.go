@@ -50,7 +50,7 @@ func TestSwitchover(t *testing.T) { // 1.12, 1.18, 2.5
 			}},
 		{name: "M7 switchover: stops gracefully", change: func(o *Observation) { good(o); failover(o, "n1", "n2") }, action: Stop{}, reason: HandOver,
 			check: func(t *testing.T, d Decision) {
-				wants(Stop{Mode: StopFast, Checkpoint: true})(t, d)
+				wants(Stop{Mode: StopFast, Checkpoint: true, Escalate: 60 * sec})(t, d)
 				if !d.Memory.Demoting {
 					t.Error("not demoting")
 				}
@@ -225,8 +225,8 @@ func TestPaused(t *testing.T) { // 1.23, G1, H1, H2, H4
 func TestStopping(t *testing.T) { // 1.22
 	term := func(o *Observation) { o.Stopping = true }
 	runTable(t, []row{
-		{name: "1.22.4 leader: stops with a checkpoint", change: term, action: Stop{}, reason: StoppingServer, check: wants(Stop{Mode: StopFast, Checkpoint: true})},
-		{name: "1.22.4 standby: stops", change: func(o *Observation) { replica(o); term(o) }, action: Stop{}, reason: StoppingServer, check: wants(Stop{Mode: StopFast})},
+		{name: "1.22.4 leader: stops with a checkpoint", change: term, action: Stop{}, reason: StoppingServer, check: wants(Stop{Mode: StopFast, Checkpoint: true, Escalate: 60 * sec})},
+		{name: "1.22.4 standby: stops", change: func(o *Observation) { replica(o); term(o) }, action: Stop{}, reason: StoppingServer, check: wants(Stop{Mode: StopFast, Escalate: 60 * sec})},
 		{name: "1.22.5 stopped: releases", change: func(o *Observation) { term(o); down(o, "shut down"); o.Memory.ShutdownLSN = 77 }, action: Release{}, reason: HandOverStops,
 			check: wants(Release{Epoch: myEpoch, Clean: true, Optime: 77})},
 		{name: "1.22.5 released: ends", change: func(o *Observation) {

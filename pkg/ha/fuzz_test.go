@@ -79,6 +79,7 @@ func observation(d *dice) *Observation {
 	pg.Row.Position = pick[wal.LSN](d, 1000, 0, 1001, 1<<40)
 	pg.Row.ReplicationState = pick(d, "", "streaming")
 	pg.StandbySignal, pg.CanRewind = d.yes(), d.yes()
+	pg.Shutdown.Checkpoint = pick[wal.LSN](d, 0, 0, 900)
 	if d.of(3) == 1 {
 		pg.Health.Connect = Check{Failing: plus(-time.Duration(d.of(9)) * sec), Failures: d.of(5), Fault: pick(d, FaultNone, FaultHang)}
 		pg.Health.Data = Check{Failing: plus(-time.Duration(d.of(30)) * sec), Failures: d.of(5), Fault: Fault(d.of(5))}
@@ -303,7 +304,7 @@ func checkDecision(t *testing.T, o *Observation) {
 			t.Fatalf("kills a server: fault %q, somebody can take over: %v, lease %+v", o.fault(), can, l)
 		}
 	case Release:
-		if a.Clean && o.PG.Process != ProcessDown && !(o.PG.Known && o.PG.Row.InRecovery) {
+		if a.Clean && o.PG.Process != ProcessDown && !(o.PG.Known && o.PG.Row.InRecovery) && !(o.Op.Running && o.Op.Kind == OpStop && o.PG.Shutdown.Checkpoint != 0) {
 			t.Fatalf("says that nobody can write: %+v", o.PG)
 		}
 	case PublishReleased:

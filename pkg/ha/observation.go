@@ -79,13 +79,15 @@ type Settings struct {
 	CheckTimeline               bool
 	MaxTimelinesHistory         int
 	PrimaryStartTimeout         time.Duration // 0: fail over at once after a crash
-	Pause                       bool
-	WipeOnRewindFailure         bool // remove_data_directory_on_rewind_failure
-	WipeOnDivergence            bool // remove_data_directory_on_diverged_timelines
-	UseSlots                    bool
-	Failsafe                    bool // failsafe_mode
-	Sync                        SyncSettings
-	MemberSlotsTTL              time.Duration
+	// PrimaryStopTimeout bounds an orderly stop, 0: as the lease has it.
+	PrimaryStopTimeout  time.Duration
+	Pause               bool
+	WipeOnRewindFailure bool // remove_data_directory_on_rewind_failure
+	WipeOnDivergence    bool // remove_data_directory_on_diverged_timelines
+	UseSlots            bool
+	Failsafe            bool // failsafe_mode
+	Sync                SyncSettings
+	MemberSlotsTTL      time.Duration
 	// KeepUnknownSlots: /config names slots of its own kind (slots,
 	// ignore_slots); until they are understood, nothing is dropped.
 	KeepUnknownSlots bool
@@ -173,6 +175,9 @@ type Postgres struct {
 	PendingRestart      map[string]PendingRestart
 	// SyncOwned: synchronous_standby_names is this agent's, not the configuration's.
 	SyncOwned bool
+	// Shutdown is where the WAL of a server that is being stopped ends, as soon as
+	// its shutdown checkpoint is written; zero before, and once it is gone.
+	Shutdown ShutdownWAL
 	// CheckpointPending: promoted, but no checkpoint on the new timeline yet.
 	CheckpointPending bool
 	// Slots are this node's slots and positions, nil when unknown.
@@ -183,6 +188,12 @@ type Postgres struct {
 	HistoryLocal wal.History
 	// HistoryTime is the modification time of that history file.
 	HistoryTime time.Time
+}
+
+// ShutdownWAL is where the WAL of an orderly stop ends.
+type ShutdownWAL struct {
+	Checkpoint wal.LSN // of the shutdown checkpoint
+	Publish    wal.LSN // what a successor must have (ha-behaviour 1.21)
 }
 
 // PendingRestart is one parameter that needs a restart (wire contract §1.13).

@@ -47,6 +47,8 @@ func duringOperation(o *Observation) Decision {
 		return o.cancel()
 	case o.stopHangs():
 		return o.then(o.releaseKey(false), FaultUnproven)
+	case o.releasesEarly():
+		return releaseEarly(o)
 	case k == OpRestore:
 		return duringRestore(o)
 	case o.Memory.Bootstrap != BootstrapNone || o.Settings.Pause || k == OpStop:
@@ -138,7 +140,7 @@ func stopping(o *Observation) Decision {
 			return o.wait(left, StoppingWaits, o.Op.Error)
 		}
 		m.Demoting = m.Lease.Epoch != 0
-		return o.begin(Stop{Mode: StopFast, Checkpoint: m.Demoting && m.Primary}, StoppingServer)
+		return o.begin(Stop{Mode: StopFast, Checkpoint: m.Demoting && m.Primary, Escalate: o.Settings.stopLimit()}, StoppingServer)
 	case m.Lease.Epoch != 0 && !o.releaseInVain():
 		return o.then(o.release(), HandOverStops)
 	default:

@@ -67,6 +67,8 @@ const (
 	HandOver
 	HandOverYield
 	HandOverStops
+	HandOverEarly
+	HandOverAsks
 	SwitchoverAsks
 	FailoverCleaned
 	ElectionAsks
@@ -185,6 +187,8 @@ var reasonTexts = [reasons]string{
 	HandOver:                "handing the leadership over: stopping the server",
 	HandOverYield:           "waiting for somebody else to take the leadership",
 	HandOverStops:           "the server is stopped: releasing the leader key",
+	HandOverEarly:           "the server has written everything, and a member has it: releasing the leader key before the server is gone",
+	HandOverAsks:            "looking for a member that has everything the stopping server has written",
 	SwitchoverAsks:          "asking candidates for their state",
 	FailoverCleaned:         "dropping a switchover or failover request: %d",
 	ElectionAsks:            "asking other members for their WAL position",

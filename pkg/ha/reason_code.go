@@ -62,6 +62,8 @@ var reasonCodes = [reasons]string{
 	HandOver:                "hand_over",
 	HandOverYield:           "hand_over_yield",
 	HandOverStops:           "hand_over_stops",
+	HandOverEarly:           "hand_over_early",
+	HandOverAsks:            "hand_over_asks",
 	SwitchoverAsks:          "switchover_asks",
 	FailoverCleaned:         "failover_cleaned",
 	ElectionAsks:            "election_asks",

@@ -220,7 +220,7 @@ func (m *Memory) undecided(o *Observation) bool {
 // stopOr stops a running server first, and begins a once it is down.
 func stopOr(o *Observation, a Action, r Reason, detail string) Decision {
 	if o.PG.Process != ProcessDown {
-		return o.begin(Stop{Mode: StopFast}, StopForRewind)
+		return o.begin(Stop{Mode: StopFast, Escalate: o.Settings.stopLimit()}, StopForRewind)
 	}
 	return o.begin(a, r, detail)
 }

@@ -55,7 +55,7 @@ func manualFailover(o *Observation) (d Decision, ok bool) {
 		return clean("no good candidate has been found")
 	}
 	o.Memory.Demoting, o.Memory.ComeBack, o.Memory.HandedOver = true, true, f.ModRevision // M7
-	return o.begin(Stop{Mode: StopFast, Checkpoint: true}, HandOver), true
+	return o.begin(Stop{Mode: StopFast, Checkpoint: true, Escalate: o.Settings.stopLimit()}, HandOver), true
 }
 
 type failoverQuery struct {

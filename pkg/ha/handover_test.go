@@ -1,0 +1,72 @@
+package ha
+
+import (
+	"testing"
+	"time"
+)
+
+// shutting: the leader's server is being stopped, has written its shutdown
+// checkpoint, and is still there.
+func shutting(o *Observation) {
+	runs(o, OpStop)
+	o.Memory.Demoting = true
+	o.PG.Known, o.PG.Row, o.PG.Process = false, Row{}, ProcessUnsure
+	o.PG.Shutdown = ShutdownWAL{Checkpoint: 1100, Publish: 1090}
+}
+
+func TestReleaseDuringSlowStop(t *testing.T) { // 1.21
+	early := wants(Release{Epoch: myEpoch, Clean: true, Optime: 1090})
+	runTable(t, []row{
+		{name: "nothing is written yet: goes on", change: func(o *Observation) {
+			shutting(o)
+			o.PG.Shutdown = ShutdownWAL{}
+			answered(o, standbyPeer(1100), standbyPeer(1100))
+		}, reason: OperationRuns},
+		{name: "asks who has it", change: shutting, action: AskPeers{}, reason: HandOverAsks},
+		{name: "somebody has it: the key goes", change: func(o *Observation) { shutting(o); answered(o, Peer{}, standbyPeer(1100)) },
+			action: Release{}, reason: HandOverEarly, check: early},
+		{name: "nobody has it: goes on", change: func(o *Observation) { shutting(o); answered(o, standbyPeer(1099), standbyPeer(1000)) }, reason: OperationRuns},
+		{name: "the one who has it may not lead", change: func(o *Observation) {
+			shutting(o)
+			p := standbyPeer(1100)
+			p.NoFailover = true
+			answered(o, p, standbyPeer(1000))
+		}, reason: OperationRuns},
+		{name: "only the named candidate counts", change: func(o *Observation) {
+			shutting(o)
+			failover(o, "n1", "n2")
+			answered(o, standbyPeer(1000), standbyPeer(1100))
+		}, reason: OperationRuns},
+		{name: "the named candidate has it", change: func(o *Observation) {
+			shutting(o)
+			failover(o, "n1", "n2")
+			answered(o, standbyPeer(1100), Peer{})
+		}, action: Release{}, reason: HandOverEarly, check: early},
+		{name: "once", change: func(o *Observation) {
+			shutting(o)
+			answered(o, Peer{}, standbyPeer(1100))
+			did(o, Release{Epoch: myEpoch, Clean: true}, ResultOK)
+		}, reason: OperationRuns, check: noLease},
+		{name: "1.22 also when the agent ends", change: func(o *Observation) {
+			shutting(o)
+			o.Stopping = true
+			answered(o, Peer{}, standbyPeer(1100))
+		}, action: Release{}, reason: HandOverEarly, check: early},
+		{name: "a stop for another reason keeps the key", change: func(o *Observation) {
+			shutting(o)
+			o.Memory.Demoting = false
+			answered(o, Peer{}, standbyPeer(1100))
+		}, reason: OperationRuns},
+	})
+}
+
+func TestStopLimit(t *testing.T) {
+	for _, c := range []struct{ ttl, configured, want time.Duration }{
+		{30 * sec, 0, 60 * sec}, {8 * sec, 0, 30 * sec}, {30 * sec, 5 * sec, 5 * sec},
+	} {
+		s := Settings{TTL: c.ttl, PrimaryStopTimeout: c.configured}
+		if got := s.stopLimit(); got != c.want {
+			t.Errorf("ttl %s, primary_stop_timeout %s: %s, want %s", c.ttl, c.configured, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,36 @@
+package ha
+
+import "time"
+
+// stopLimit is what an orderly stop may take: clients are gone then, and wait.
+func (s *Settings) stopLimit() time.Duration {
+	if s.PrimaryStopTimeout > 0 {
+		return s.PrimaryStopTimeout
+	}
+	return max(2*s.TTL, 30*time.Second)
+}
+
+// releasesEarly: the leader's server has written its shutdown checkpoint, so that
+// nobody can write any more, and is held up by its archiver or a walsender.
+func (o *Observation) releasesEarly() bool {
+	return o.Op.Kind == OpStop && o.Memory.Demoting && o.Memory.Lease.Epoch != 0 && o.DCS.Fresh && o.PG.Shutdown.Checkpoint != 0 && !o.Settings.Pause
+}
+
+// releaseEarly is ha-behaviour 1.21: the key is released as soon as a member that
+// may take over has that checkpoint.
+func releaseEarly(o *Observation) Decision {
+	q := failoverQuery{behind: o.PG.Shutdown.Checkpoint}
+	if f := o.DCS.Cluster.Failover; f != nil && !f.Bad {
+		q.candidate = f.Candidate
+	}
+	can, ask := o.failoverPossible(q)
+	switch {
+	case len(ask) > 0:
+		return o.ask(ask, HandOverAsks)
+	case !can:
+		return o.wait(min(o.period(), time.Second), OperationRuns, o.Op.Kind.String())
+	}
+	r := o.releaseKey(true)
+	r.Optime = o.PG.Shutdown.Publish
+	return o.then(r, HandOverEarly)
+}
