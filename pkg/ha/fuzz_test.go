@@ -79,12 +79,6 @@ func observation(d *dice) *Observation {
 	pg.Row.Position = pick[wal.LSN](d, 1000, 0, 1001, 1<<40)
 	pg.Row.ReplicationState = pick(d, "", "streaming")
 	pg.StandbySignal, pg.CanRewind = d.yes(), d.yes()
-	pg.Shutdown.Checkpoint = pick[wal.LSN](d, 0, 0, 900)
-	if d.of(3) == 1 {
-		pg.Health.Connect = Check{Failing: plus(-time.Duration(d.of(9)) * sec), Failures: d.of(5), Fault: pick(d, FaultNone, FaultHang)}
-		pg.Health.Data = Check{Failing: plus(-time.Duration(d.of(30)) * sec), Failures: d.of(5), Fault: Fault(d.of(5))}
-		o.Memory.StopBy = plus(time.Duration(d.of(4)-2) * sec)
-	}
 	pg.Control.State = pick(d, "", "in production", "shut down", "shutting down", "in archive recovery", "shut down in recovery")
 	if d.yes() {
 		pg.Slots = map[string]wal.LSN{"n2": wal.LSN(d.of(9)), "x": 1}
@@ -111,7 +105,6 @@ func observation(d *dice) *Observation {
 	m.Demoting, m.Offline, m.Recovered, m.Primary, m.WasPaused = d.of(4) == 1, d.of(4) == 1, d.yes(), d.yes(), d.of(6) == 1
 	m.Releasing = pick[int64](d, 0, 0, myEpoch)
 	m.ComeBack, m.HandedOver = d.of(4) == 1, pick[int64](d, 0, 9)
-	m.Crashes = Crashes{Epoch: pick[int64](d, 0, myEpoch), At: [3]Instant{plus(-sec), plus(-2 * sec), plus(-time.Duration(d.of(200)) * sec)}}
 	m.FailedTries, m.OpSeen = d.of(3), int64(d.of(3))
 	m.YieldUntil, m.FailedOp, m.FailedStart = plus(time.Duration(d.of(9)-6)*sec), plus(time.Duration(d.of(9)-8)*sec), plus(time.Duration(d.of(9)-8)*sec)
 	o.Stopping = d.of(10) == 1
@@ -144,6 +137,13 @@ func observation(d *dice) *Observation {
 		m.Quarantine = pick(d, Quarantine{}, Quarantine{Why: "x", Since: plus(-40 * sec), Revision: 125, Status: int64(d.of(200)), Certain: d.yes()})
 		o.Accepted = pick(d, Acceptance{}, Acceptance{}, Acceptance{Serial: 1})
 	}
+	pg.Shutdown.Checkpoint = pick[wal.LSN](d, 0, 0, 900)
+	if d.of(3) == 1 {
+		pg.Health.Connect = Check{Failing: plus(-time.Duration(d.of(9)) * sec), Failures: d.of(5), Fault: pick(d, FaultNone, FaultHang)}
+		pg.Health.Data = Check{Failing: plus(-time.Duration(d.of(30)) * sec), Failures: d.of(5), Fault: Fault(d.of(5))}
+		o.Memory.StopBy = plus(time.Duration(d.of(4)-2) * sec)
+	}
+	m.Crashes = Crashes{Epoch: pick[int64](d, 0, myEpoch), At: [3]Instant{plus(-sec), plus(-2 * sec), plus(-time.Duration(d.of(200)) * sec)}}
 	return o
 }
 
