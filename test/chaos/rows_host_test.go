@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -79,14 +80,18 @@ func stopBackend(x *run) {
 func starve(x *run) {
 	agent, err := x.Pid(x.leader, lab.Agent)
 	x.must(err)
-	var before unix.Rlimit
-	x.must(unix.Prlimit(agent, unix.RLIMIT_NOFILE, nil, &before))
-	limit := func(files uint64) error { // as its own account: this needs no capability
-		_, err := x.AsServer(x.ctx, x.leader, "prlimit", "--pid", strconv.Itoa(agent), fmt.Sprintf("--nofile=%d:%d", files, before.Max))
-		return err
+	// As the agent's own account: the rig need not have the capability.
+	limit := func(how ...string) (string, error) {
+		return x.AsServer(x.ctx, x.leader, "prlimit", append([]string{"--pid", strconv.Itoa(agent), "--noheadings", "--raw"}, how...)...)
 	}
-	x.must(limit(8)) // fewer than it has: what is open stays
-	x.whenHealed(func() error { return limit(before.Cur) })
+	before, err := limit("--nofile", "--output=SOFT")
+	x.must(err)
+	_, err = limit("--nofile=8:") // fewer than it has: what is open stays
+	x.must(err)
+	x.whenHealed(func() error {
+		_, err := limit("--nofile=" + strings.TrimSpace(before) + ":")
+		return err
+	})
 	dir := "/sys/fs/cgroup/pids/pgha-chaos-" + strconv.Itoa(agent)
 	x.must(os.Mkdir(dir, 0o755))
 	set := func(file, value string) error { return os.WriteFile(filepath.Join(dir, file), []byte(value), 0o644) }
