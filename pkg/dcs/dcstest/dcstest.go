@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"ClaimAfterLeaseLost", testClaimAfterLeaseLost},
 		{"RenewGuards", testRenewGuards},
 		{"RenewMovesKeyAfterRestart", testRenewAfterRestart},
+		{"RenewPutsRightWhatWasOverwritten", testRenewOverwritten},
 		{"RenewMovesKeyToNewTTL", testRenewNewTTL},
 		{"RenewAfterLeaseLost", testRenewLeaseLost},
 		{"ExpiryRemovesKeys", testExpiry},

@@ -170,6 +170,23 @@ func testRenewGuards(t *testing.T, f Fixture) {
 	}
 }
 
+// testRenewOverwritten: garbage in /leader takes the key off its lease, and makes
+// nobody lose a leadership: the next round puts it right.
+func testRenewOverwritten(t *testing.T, f Fixture) {
+	a := f.Open(t)
+	epoch := claim(t, a, "a")
+	for _, junk := range []string{"x", "\x00", ""} {
+		f.Put(t, dcs.KeyLeader, junk)
+		want(t, a.Renew(ctxFor(t), dcs.Renewal{Name: "a", Epoch: epoch, Status: status(1, 1)}), nil)
+		if l := read(t, a).Leader; l == nil || l.Name != "a" || l.Epoch != epoch || l.LeaseID == 0 {
+			t.Fatalf("after %q: %+v", junk, l)
+		}
+	}
+	f.Delete(t, dcs.KeyLeader)
+	f.Put(t, dcs.KeyLeader, "b")
+	want(t, a.Renew(ctxFor(t), dcs.Renewal{Name: "a", Epoch: epoch}), dcs.ErrConflict)
+}
+
 func testRenewAfterRestart(t *testing.T, f Fixture) {
 	a := f.Open(t)
 	epoch := claim(t, a, "a")

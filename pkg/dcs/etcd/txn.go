@@ -216,7 +216,15 @@ func (s *Store) Renew(ctx context.Context, r dcs.Renewal) error {
 	if r.Status != nil {
 		c.puts = append(c.puts, dcs.KV{Key: s.path(dcs.KeyStatus), Value: r.Status})
 	}
-	if _, _, err = s.apply(ctx, c); err != nil {
+	_, _, err = s.apply(ctx, c)
+	if stays && errors.Is(err, dcs.ErrConflict) {
+		// The key may be ours by its epoch, and have been written over by hand: that
+		// took its lease away. On another's lease it is another's.
+		c.when = []clientv3.Cmp{epochIs(leader, r.Epoch), leasedBy(leader, 0)}
+		c.puts = append(c.puts, dcs.KV{Key: leader, Value: []byte(r.Name), LeaseID: lease, CreateRevision: r.Epoch})
+		_, _, err = s.apply(ctx, c)
+	}
+	if err != nil {
 		if errors.Is(err, dcs.ErrLeaseLost) {
 			s.forgetLease(lease)
 		}

@@ -214,7 +214,7 @@ func (c *Client) Renew(ctx context.Context, r dcs.Renewal) error {
 		return err
 	}
 	leader, status := c.path(dcs.KeyLeader), c.path(dcs.KeyStatus)
-	move := c.leaderEpoch != r.Epoch || c.leaderLease != c.lease
+	move := c.leaderEpoch != r.Epoch || c.leaderLease != c.lease || c.srv.kvs[leader].LeaseID == 0
 	return c.write(ctx, OpRenew, []string{leader, status}, func() (int64, []view.Event, error) {
 		at := c.srv.kvs[leader]
 		if at.CreateRevision != r.Epoch || r.Epoch == 0 || !move && at.LeaseID != c.lease {
