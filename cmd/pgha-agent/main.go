@@ -72,7 +72,7 @@ func run() int {
 	}
 	return agent.Run(ctx, agent.Options{
 		ConfigPath: name, Environ: os.Environ(), Stderr: os.Stderr,
-		Reload: reloads(), Stop: stops(),
+		Reload: each(syscall.SIGHUP), Upgrade: each(syscall.SIGUSR2), Stop: stops(),
 	})
 }
 
@@ -122,17 +122,17 @@ func stops() <-chan struct{} {
 	return stop
 }
 
-// reloads is readable for each SIGHUP.
-func reloads() <-chan struct{} {
-	sig, reload := make(chan os.Signal, 1), make(chan struct{}, 1)
-	signal.Notify(sig, syscall.SIGHUP)
+// each is readable once a signal has come, however often.
+func each(s os.Signal) <-chan struct{} {
+	sig, came := make(chan os.Signal, 1), make(chan struct{}, 1)
+	signal.Notify(sig, s)
 	go func() {
 		for range sig {
 			select {
-			case reload <- struct{}{}:
+			case came <- struct{}{}:
 			default:
 			}
 		}
 	}()
-	return reload
+	return came
 }

@@ -35,9 +35,11 @@ type Options struct {
 	ConfigPath string
 	Environ    []string
 	Stderr     io.Writer
-	// Reload is readable for each SIGHUP; Stop is closed for SIGTERM.
-	Reload <-chan struct{}
-	Stop   <-chan struct{}
+	// Reload is readable for each SIGHUP, Upgrade for each SIGUSR2; Stop is closed
+	// for SIGTERM.
+	Reload  <-chan struct{}
+	Upgrade <-chan struct{}
+	Stop    <-chan struct{}
 }
 
 // agent is one running process. Parts open in order and close in reverse.
@@ -47,6 +49,8 @@ type agent struct {
 	log    *slog.Logger
 	notify *notifier
 	said   said
+
+	upgrade *upgrade
 
 	config atomic.Pointer[config.Effective]
 	using  sync.Mutex // serialises the writers of config
@@ -71,7 +75,7 @@ type agent struct {
 // Run is the life of the agent. It returns the exit code of the process; what
 // went wrong has been said in one line.
 func Run(ctx context.Context, o Options) int {
-	a := &agent{Options: o, wakeups: make(chan struct{}, 1), notify: newNotifier(), said: said{lines: map[string]bool{}}}
+	a := &agent{Options: o, wakeups: make(chan struct{}, 1), notify: newNotifier(), said: said{lines: map[string]bool{}}, upgrade: newUpgrade()}
 	local, ok := a.load()
 	if !ok {
 		return 1
@@ -79,8 +83,9 @@ func Run(ctx context.Context, o Options) int {
 	forgetSecrets(o.Environ)
 	a.logs = logging.New(o.Stderr, local.Log)
 	a.log = a.logs.Logger()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	a.upgrade.end = cancel
 	code, err := 1, a.logs.Open(local.Log)
 	if err == nil {
 		code, err = a.run(ctx, local)
@@ -91,7 +96,12 @@ func Run(ctx context.Context, o Options) int {
 	}
 	end, done := context.WithTimeout(context.WithoutCancel(ctx), logPatience)
 	defer done()
-	if a.logs.Close(end) != nil {
+	stuck := a.logs.Close(end) != nil
+	switch {
+	case errors.Is(context.Cause(ctx), errUpgrade):
+		fmt.Fprintln(o.Stderr, "error: "+a.upgrade.replace(o.Environ).Error())
+		return 1
+	case stuck:
 		return exitLogStuck
 	}
 	return code
@@ -272,6 +282,10 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	return a.turn(ctx, me)
 }
 
+// callbackPatience is how long the end of the agent waits for a callback, which
+// may have an address to take away. After that it goes on by itself.
+const callbackPatience = 10 * time.Second
+
 func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 	ask := &failsafe{me: me, ask: a.client.Failsafe, now: now, wake: a.wake, log: a.log}
 	defer ask.close()
@@ -301,7 +315,9 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 		a.notify.turned(reason, reason != last)
 		last = reason
 	})
-	a.notify.stopping()
+	if !errors.Is(context.Cause(ctx), errUpgrade) {
+		a.notify.stopping()
+	}
 	end, done := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer done()
 	if err := a.api.Shutdown(end); err != nil {
@@ -310,6 +326,7 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 	if exit == nil {
 		return 0, nil
 	}
+	a.node.srv.WaitCallbacks(callbackPatience)
 	if exit.Code != 0 {
 		return exit.Code, errors.New(exit.Message)
 	}
@@ -353,6 +370,8 @@ func (a *agent) listen(ctx context.Context) {
 			a.wake()
 		case <-a.Reload:
 			a.reload()
+		case <-a.Upgrade:
+			a.beside(func() { a.upgradeWhenIdle(ctx) })
 		}
 	}
 }

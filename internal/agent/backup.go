@@ -54,6 +54,13 @@ func (b *backups) wake() {
 	}
 }
 
+// busy tells whether this member makes a backup.
+func (b *backups) busy() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.current != nil
+}
+
 // Waits of the runner; every change of the cluster or of the view ends them.
 const (
 	idleWait   = time.Minute

@@ -78,14 +78,9 @@ func newNode(name string, srv *postgres.Server, k guardian, cfg func() *config.E
 	return n
 }
 
-// callbackPatience is how long the end of the agent waits for a callback, which
-// may have an address to take away. After that it goes on by itself.
-const callbackPatience = 10 * time.Second
-
 func (n *node) close() {
 	n.stop()
 	n.group.Wait()
-	n.srv.WaitCallbacks(callbackPatience)
 	n.srv.Close()
 }
 

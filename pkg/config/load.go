@@ -84,6 +84,9 @@ func readSources(path string) ([]source, error) {
 	out := make([]source, 0, len(names))
 	for _, name := range names {
 		data, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("read configuration: %w; make it readable for the user that runs this", err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read configuration: %w", err)
 		}
@@ -109,7 +112,7 @@ func yamlFiles(dir string) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("read configuration: directory %s holds no *.yml or *.yaml file", dir)
+		return nil, fmt.Errorf("read configuration: directory %s holds no *.yml or *.yaml file; put one there, or name a file", dir)
 	}
 	sort.Strings(names)
 	return names, nil

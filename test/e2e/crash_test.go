@@ -224,3 +224,50 @@ func TestAgentHangs(t *testing.T) {
 	t.Logf("agent goes on: all streaming after %d ms", r.streaming(began).Milliseconds())
 	r.finish(bounded)
 }
+
+// SIGUSR2, three times on each node: the agent replaces itself by the program at
+// its path, and neither the leadership nor PostgreSQL notices.
+func TestAgentUpgrade(t *testing.T) {
+	r := begin(t)
+	for range 3 {
+		for _, n := range r.Nodes {
+			agent, err := r.Pid(n, lab.Agent)
+			r.must(err)
+			server, err := r.Pid(n, lab.Postmaster)
+			r.must(err)
+			before := r.starts(n)
+			began := lab.Boottime()
+			r.must(r.Signal(n, lab.Agent, syscall.SIGUSR2))
+			r.eventually("the new program of "+n.Name, func() bool {
+				code, err := r.Get(r.ctx, n, "/health", nil)
+				return r.starts(n) == before+1 && err == nil && code == 200
+			})
+			away := lab.Boottime() - began
+			if n == r.leader {
+				r.eventually("its /primary", func() bool {
+					code, err := r.Get(r.ctx, n, "/primary", nil)
+					return err == nil && code == 200
+				})
+				away = lab.Boottime() - began
+				r.acked(began + ttl) // past its old deadline only a renewed lease keeps it alive
+			}
+			t.Logf("SIGUSR2 of %s: in service again after %d ms", n.Name, away.Milliseconds())
+			if now, err := r.Pid(n, lab.Agent); err != nil || now != agent {
+				t.Errorf("%s: the agent was %d, now %d (%v)", n.Name, agent, now, err)
+			}
+			if now, err := r.Pid(n, lab.Postmaster); err != nil || now != server {
+				t.Errorf("%s: PostgreSQL was touched: %d, now %d (%v)", n.Name, server, now, err)
+			}
+		}
+	}
+	r.sameLeader()
+	r.finish(none)
+}
+
+// starts is how often the agent of n has begun to run.
+func (r *row) starts(n *lab.Node) int {
+	r.Helper()
+	text, err := os.ReadFile(n.AgentLog)
+	r.must(err)
+	return strings.Count(string(text), " starting member=")
+}
