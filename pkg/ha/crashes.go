@@ -15,10 +15,12 @@ type Crashes struct {
 // noteCrash counts the present crash of the leader's server, once.
 func (o *Observation) noteCrash() {
 	m := &o.Memory
-	if m.CrashedPrimary != 0 {
+	if m.CrashedPrimary != 0 && o.PG.Since <= m.Crashes.At[0] {
 		return
 	}
-	m.CrashedPrimary = o.Now
+	if m.CrashedPrimary == 0 { // else it died before it was seen to be back
+		m.CrashedPrimary = o.Now
+	}
 	if m.Crashes.Epoch != m.Lease.Epoch {
 		m.Crashes = Crashes{Epoch: m.Lease.Epoch}
 	}

@@ -36,10 +36,16 @@ func TestCrashLoop(t *testing.T) { // L7
 		{name: "nobody can take over: once per period", change: with(crashing(1, 2), Peer{}, Peer{}), reason: CrashLoopWaits},
 		{name: "and then again", change: func(o *Observation) {
 			with(crashing(10, 20, 30), Peer{}, Peer{})(o)
+			o.PG.Since = plus(-10 * sec)
 			o.Memory.CrashedPrimary = plus(-10 * sec)
 		}, action: Start{}, reason: StartAsPrimary},
+		{name: "one that died before it was seen to be back counts, too", change: func(o *Observation) {
+			with(crashing(5, 10), good, good)(o)
+			o.PG.Since, o.Memory.CrashedPrimary = plus(-sec), plus(-10*sec)
+		}, action: Release{}, reason: CrashLoop},
 		{name: "somebody comes back meanwhile", change: func(o *Observation) {
 			with(crashing(4, 5, 6), good, Peer{})(o)
+			o.PG.Since = plus(-4 * sec)
 			o.Memory.CrashedPrimary = plus(-4 * sec)
 		}, action: Release{}, reason: CrashLoop},
 	})

@@ -49,7 +49,7 @@ func recoverLeader(o *Observation) Decision {
 		case can:
 			return o.then(o.release(), CrashFailover)
 		}
-		if left, due := o.retryDue(m.CrashedPrimary); loop && !due {
+		if left, due := o.retryDue(m.Crashes.At[0]); loop && !due {
 			return o.wait(left, CrashLoopWaits)
 		}
 	}
