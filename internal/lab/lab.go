@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,7 @@ type Node struct {
 	AgentLog string
 	Env      []string // more of the agent's environment
 
+	patroni string // path of Patroni's agent, if that is this node's
 	host    *host
 	disk    *volume  // nil without Options.Volume
 	dog     *dog     // nil without Options.Watchdog
@@ -202,7 +204,7 @@ func (l *Lab) plan() {
 	for i := range l.opts.Nodes {
 		name := fmt.Sprintf("pg-db-%02d", i+1)
 		h := l.newHost(name, i+1)
-		n := &Node{Name: name, Dir: h.dir, host: h}
+		n := &Node{Name: name, Dir: h.dir, host: h, patroni: l.opts.Patroni}
 		n.Addr = join(h.addr, l.port(5432, 10*i))
 		n.REST = join(h.addr, l.port(8008, 10*i+1))
 		n.Config = filepath.Join(h.dir, "patroni.yml")
@@ -381,10 +383,19 @@ func (l *Lab) WaitEtcd(ctx context.Context, i int) error {
 func (l *Lab) StartAgent(n *Node) error {
 	l.opts.Progress("starting the agent of " + n.Name)
 	program := filepath.Join(l.bin, "pgha-agent")
-	if l.opts.Patroni != "" {
-		program = l.opts.Patroni
+	if n.patroni != "" {
+		program = n.patroni
 	}
 	return l.runWith(n.host, "agent.log", append(l.environ(), n.Env...), program, n.Config)
+}
+
+// UsePatroni makes Patroni's agent at path this node's; "" makes it pgha's
+// again. What runs goes on until it is stopped.
+func (l *Lab) UsePatroni(n *Node, path string) { n.patroni = path }
+
+// patroniRuns tells whether Patroni's agent is some node's.
+func (l *Lab) patroniRuns() bool {
+	return slices.ContainsFunc(l.Nodes, func(n *Node) bool { return n.patroni != "" })
 }
 
 // Supervise tells whether the node's agent is started again when it ends, as

@@ -174,7 +174,7 @@ func (l *Lab) WaitStreaming(ctx context.Context, nodes ...*Node) (Cluster, error
 				return false
 			}
 		}
-		return l.opts.Patroni == "" || l.replicating(ctx, len(nodes)-1)
+		return !l.patroniRuns() || l.replicating(ctx, len(nodes)-1)
 	})
 	if err != nil {
 		return last, fmt.Errorf("wait until all stream, last seen %s: %w", last, err)

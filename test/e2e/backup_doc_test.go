@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -20,92 +19,37 @@ import (
 
 const backupDoc = "../../docs/backup.md"
 
-// manual is docs/backup.md with the test's values for the names of its setup block.
+// manual is docs/backup.md, for a site.
 type manual struct {
 	*site
-	blocks map[string][]string // by the word behind "sh"
-	names  []string            // in the order of the setup block
-	values map[string]string
-	tools  string // directory with stand-ins for systemctl and etcdctl
+	*lab.Manual
 }
 
-var (
-	fenced     = regexp.MustCompile("(?ms)^```sh ([a-z-]+)\n(.*?)^```$")
-	assignment = regexp.MustCompile(`(?m)^(?:export )?([A-Z_]+)=`)
-)
-
-// openManual reads the document; every name of its setup block needs a value, and
-// every value must be of a name in it.
-func openManual(t *testing.T, s *site, values map[string]string) *manual {
-	t.Helper()
-	text, err := os.ReadFile(backupDoc)
+func openManual(s *site, values map[string]string) *manual {
+	s.Helper()
+	book, err := s.OpenManual(backupDoc, values)
 	s.must(err)
-	m := &manual{site: s, blocks: map[string][]string{}, values: values}
-	for _, found := range fenced.FindAllStringSubmatch(string(text), -1) {
-		m.blocks[found[1]] = append(m.blocks[found[1]], found[2])
-	}
-	for _, found := range assignment.FindAllStringSubmatch(strings.Join(m.blocks["setup"], ""), -1) {
-		if _, ok := values[found[1]]; !ok {
-			t.Fatalf("%s: the setup block has %s, which the test gives no value", backupDoc, found[1])
+	self, err := os.Executable()
+	s.must(err)
+	program, err := os.ReadFile(self)
+	s.must(err)
+	s.must(book.Tool("etcdctl", program)) // this program under another name
+	s.must(book.ServeSystemctl(s.ctx, func(n *lab.Node, order string) error {
+		if order != "start pgha-agent" {
+			return fmt.Errorf("systemctl: not what the document may say: %s", order)
 		}
-		m.names = append(m.names, found[1])
-	}
-	if len(m.names) != len(values) {
-		t.Fatalf("%s: the setup block has %v, the test has values for %d names", backupDoc, m.names, len(values))
-	}
-	m.makeTools()
-	return m
+		return s.StartAgent(n)
+	}))
+	return &manual{site: s, Manual: book}
 }
 
-// follow runs the n-th block with that word on a node, as it stands. Where a
-// command asks, the answer is the cluster's name.
+// follow runs the i-th block with that word on a node.
 func (m *manual) follow(n *lab.Node, word string, i int) string {
 	m.Helper()
-	if i >= len(m.blocks[word]) {
-		m.Fatalf("%s has no block %d with the word %q", backupDoc, i, word)
-	}
-	script := "set -eu -o pipefail\nexport PATH=" + m.tools + ":" + m.Bin() + ":$PATH\n"
-	for _, name := range m.names {
-		script += fmt.Sprintf("export %s='%s'\n", name, m.values[name])
-	}
-	script += m.blocks[word][i]
-	path := filepath.Join(n.Dir, "block.sh")
-	m.must(m.WriteOwnFile(path, []byte(script), 0o700))
-	out, err := m.AsServer(m.ctx, n, "bash", "-c", "yes "+m.Options().Scope+" 2>/dev/null | bash "+path)
-	m.Logf("%s, block %q %d on %s:\n%s%s", backupDoc, word, i, n.Name, m.blocks[word][i], out)
-	if err != nil && !strings.Contains(err.Error(), "signal: broken pipe") {
-		m.Fatal(err)
-	}
+	out, err := m.Follow(m.ctx, n, word, i)
+	m.Logf("%s, block %q %d on %s:\n%s", backupDoc, word, i, n.Name, out)
+	m.must(err)
 	return out
-}
-
-// makeTools writes a systemctl that asks the rig to start the agent of the host it
-// is called on, and an etcdctl: this program under another name.
-func (m *manual) makeTools() {
-	m.Helper()
-	m.tools = filepath.Join(m.Options().Dir, "tools")
-	m.must(os.Mkdir(m.tools, 0o755))
-	const systemctl = "#!/bin/sh\nset -eu\ntest \"$1 $2\" = 'start pgha-agent'\nmkdir start-me\nwhile test -d start-me; do sleep 0.05; done\n"
-	m.must(os.WriteFile(filepath.Join(m.tools, "systemctl"), []byte(systemctl), 0o755))
-	self, err := os.Executable()
-	m.must(err)
-	program, err := os.ReadFile(self)
-	m.must(err)
-	m.must(os.WriteFile(filepath.Join(m.tools, "etcdctl"), program, 0o755))
-	go m.startOnRequest()
-}
-
-// startOnRequest is the rig's side of that systemctl; it ends with the row.
-func (m *manual) startOnRequest() {
-	_ = lab.Poll(m.ctx, func() bool {
-		for _, n := range m.Nodes {
-			request := filepath.Join(n.Dir, "start-me")
-			if _, err := os.Stat(request); err == nil && m.StartAgent(n) == nil {
-				_ = os.Remove(request)
-			}
-		}
-		return false
-	})
 }
 
 // etcdctl is the only command of it that the document uses: --endpoints URL del
@@ -153,7 +97,7 @@ func TestBackupManual(t *testing.T) {
 		"KEYS":   "/opt/pgsql/patroni/" + s.Options().Scope + "/",
 		"ETCD":   "http://" + s.Endpoints()[0],
 	}
-	m := openManual(t, s, values)
+	m := openManual(s, values)
 
 	s.rows("kept", 1000)
 	s.quiet()
@@ -164,7 +108,7 @@ func TestBackupManual(t *testing.T) {
 
 	// A lost node.
 	lost := s.standby()
-	m.values["MEMBER"] = lost.Name
+	m.Set("MEMBER", lost.Name)
 	s.must(s.PowerOff(lost))
 	s.must(os.RemoveAll(lost.DataDir))
 	s.must(os.RemoveAll(filepath.Join(lost.Dir, "run")))
@@ -181,7 +125,7 @@ func TestBackupManual(t *testing.T) {
 
 	// A wrong DELETE.
 	want := s.content(s.leader)
-	m.values["BEFORE"] = s.value(s.leader, "SELECT clock_timestamp()")
+	m.Set("BEFORE", s.value(s.leader, "SELECT clock_timestamp()"))
 	s.value(s.leader, "DELETE FROM rows")
 	began = lab.Boottime()
 	m.follow(s.leader, "wrong-delete", 0)
@@ -208,7 +152,7 @@ func TestBackupManual(t *testing.T) {
 	began = lab.Boottime()
 	m.follow(s.Nodes[0], "lost-cluster", 0)
 	for _, n := range s.Nodes {
-		m.values["DATA"] = n.DataDir
+		m.Set("DATA", n.DataDir)
 		m.follow(n, "lost-cluster", 1)
 	}
 	s.whole()
