@@ -89,9 +89,10 @@ var kinds = []kind{
 		w.after(d, func() { delete(w.slow, n) })
 	}},
 	{name: "switchover", most: once, do: func(w *world, n *node, r *rand.Rand, _ int64) {
-		w.request(w.leaderName(), []string{"", n.name}[r.IntN(2)])
+		w.request(w.leaderName(), []string{"", n.name}[r.IntN(2)], now)
 	}},
-	{name: "failover", most: once, do: func(w *world, n *node, _ *rand.Rand, _ int64) { w.request("", n.name) }},
+	{name: "scheduled switchover", most: once, do: func(w *world, n *node, r *rand.Rand, _ int64) { w.schedule(n, r) }},
+	{name: "failover", most: once, do: func(w *world, n *node, _ *rand.Rand, _ int64) { w.request("", n.name, now) }},
 	{name: "restore", most: once, do: func(w *world, _ *node, r *rand.Rand, _ int64) { w.orderRestore(r) }},
 	{name: "reinit", most: once, do: func(_ *world, n *node, r *rand.Rand, _ int64) { n.ask(r) }},
 	{name: "config", most: once, do: func(w *world, _ *node, r *rand.Rand, _ int64) { w.retime(r) }},
@@ -271,16 +272,4 @@ func (n *node) redeliver() {
 			n.wake()
 		}
 	})
-}
-
-func (w *world) request(leader, candidate string) {
-	doc := `{"leader":"` + leader + `","member":"` + candidate + `"}`
-	if leader == "" {
-		doc = `{"member":"` + candidate + `"}`
-	}
-	if candidate == "" {
-		doc = `{"leader":"` + leader + `"}`
-	}
-	_, _ = w.srv.Put(base+"/failover", []byte(doc), 0)
-	w.pump()
 }

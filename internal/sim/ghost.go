@@ -26,10 +26,12 @@ type ghost struct {
 	revision   int64            // of etcd, as last looked at
 	healed     int64
 	newestBeat beat
-	resumed    int64 // when the last pause ended
-	excused    bool  // S1 is not promised in pause, nor until it has worn off
-	changes    int   // leaderships after healing
-	disturbed  int64 // when etcd was last out of reach for somebody
+	resumed    int64               // when the last pause ended
+	excused    bool                // S1 is not promised in pause, nor until it has worn off
+	changes    int                 // leaderships after healing
+	disturbed  int64               // when etcd was last out of reach for somebody
+	requests   map[int64]time.Time // when those of an operator are to be carried out, by revision
+	handed     map[handOver]bool
 }
 
 // round is the newest beat of a node that etcd has.
@@ -44,6 +46,7 @@ type round struct {
 
 func (g *ghost) init() {
 	g.cut, g.numbers, g.rounds = map[string]bool{}, map[wal.Timeline]*branch{}, map[string]round{}
+	g.requests, g.handed = map[int64]time.Time{}, map[handOver]bool{}
 }
 
 // beat: a claim or round of n got through to etcd.

@@ -44,6 +44,7 @@ var Mutants = []Mutant{
 	{"M21", "role endpoints answer from the status of the last turn", []string{"S14"}, []string{"cut etcd", "agent hang"}, false, 5},
 	{"M22", "requests have no deadline", []string{"S7", "L1", "L3", "L4"}, []string{"cut etcd", "etcd loses"}, false, 10},
 	{"M23", "the demotion waits for etcd", []string{"S7"}, []string{"cut etcd", "etcd down"}, false, 10},
+	{"M24", "a scheduled switchover whose time has passed is carried out all the same", []string{"S12"}, []string{"scheduled switchover", "agent hang", "pause", "cut etcd"}, false, 20},
 	{"M26", "the sitting holder takes the key again without the compare of /status", []string{"S1"}, []string{"early revoke", "etcd delays"}, false, 10},
 	{"M27", "resume does not arm the leash", []string{"S8"}, []string{"pause"}, false, 5},
 	{"M28", "one answer is enough for a failsafe round", []string{"S7", "S1", "S8"}, []string{"etcd down", "cut peers", "agent crash"}, true, 20},

@@ -14,7 +14,7 @@ import (
 
 func (w *world) mutateStore(n *node, s *store) dcs.Store {
 	switch w.Mutant {
-	case "M2", "M3", "M10", "M15", "M16", "M30", "M31", "M36":
+	case "M2", "M3", "M10", "M15", "M16", "M24", "M30", "M31", "M36":
 		return &mutantStore{Store: s, n: n, id: w.Mutant}
 	}
 	return s
@@ -58,6 +58,12 @@ func (s *mutantStore) alter(c *dcs.Cluster) *dcs.Cluster {
 			r := *c.Restore
 			r.Member = s.n.name
 			out.Restore = &r
+		}
+	case "M24":
+		if f := c.Failover; f != nil && f.ScheduledAt.Before(s.n.w.wall()) && !f.ScheduledAt.IsZero() {
+			late := *f
+			late.ScheduledAt = s.n.w.wall()
+			out.Failover = &late
 		}
 	case "M15", "M36":
 		if s.id == "M15" {

@@ -106,7 +106,7 @@ func (n *node) startAgent() {
 		Failsafe: n.failsafe, Promises: n.promises,
 		Settings: n.current, Configure: n.configure,
 		Reinit: func() ha.Reinit { return n.reinit },
-		Now:    n.clock, Timeout: n.w.timeout, Wall: func() time.Time { return time.Unix(1_800_000_000, n.w.now) },
+		Now:    n.clock, Timeout: n.w.timeout, Wall: n.w.wall,
 		Publish: func(v *ha.View) { n.view = v }, Log: slog.New(slog.DiscardHandler), Trace: n.traceTurn,
 	})
 	n.since = n.w.now

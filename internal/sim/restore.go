@@ -238,6 +238,9 @@ func (n *node) once(ok func() bool, next func()) {
 // decided (R2): while an order is open, nobody takes the free leader key but
 // the member it names, once the order can be seen.
 func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
+	if o.DCS.Cluster != nil {
+		g.handsOver(n, o, d)
+	}
 	if _, claims := d.Action.(ha.Claim); !claims || o.Memory.Lease.Epoch != 0 {
 		return
 	}

@@ -139,6 +139,9 @@ func (o *Observation) writeFailsafe() (Decision, bool) {
 	if c.Failsafe != nil && maps.Equal(c.Failsafe.Members, want) {
 		return Decision{}, false
 	}
+	if o.Failsafe.Running || m.Lease.Agreed > m.Lease.Renewed {
+		return Decision{}, false // who is named now was not asked, and would not wait: a beat comes first
+	}
 	sent, revision := &m.FailsafeSent, c.ModRevision(dcs.KeyFailsafe)
 	if sent.Revision == revision && sent.Done && maps.Equal(sent.Members, want) {
 		return Decision{}, false // on its way into the snapshot

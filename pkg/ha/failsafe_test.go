@@ -192,6 +192,23 @@ func TestFailsafeIsWritten(t *testing.T) {
 	}
 }
 
+// A member that /failsafe names only now has promised nothing: it is named when
+// a beat binds it, and nobody's answer alone holds the leader.
+func TestFailsafeIsNotWrittenUnderPromises(t *testing.T) {
+	for name, change := range map[string]func(*Observation){
+		"a round is under way":        func(o *Observation) { o.Failsafe.Running = true },
+		"the leader lives by a round": func(o *Observation) { o.Memory.Lease.Agreed = o.Memory.Lease.Renewed + 1 },
+	} {
+		o := base()
+		failsafeOn(o)
+		mem(o, "n3").APIURL = "http://elsewhere:8008/patroni"
+		change(o)
+		if d := decide(o); d.Reason == LeaderWritesFailsafe {
+			t.Errorf("%s: %s", name, d.Text("n1"))
+		}
+	}
+}
+
 func TestFailsafePromise(t *testing.T) {
 	o := base()
 	leaderless(o)

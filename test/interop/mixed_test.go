@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -85,13 +86,17 @@ func (c *cluster) tag(n *lab.Node, may bool) {
 
 func (c *cluster) leads(n *lab.Node) {
 	c.Helper()
-	_, err := c.WaitLeader(c.ctx, lab.Only(n))
+	ctx, cancel := context.WithTimeout(c.ctx, failover)
+	defer cancel()
+	_, err := c.WaitLeader(ctx, lab.Only(n))
 	c.must(err)
 }
 
 func (c *cluster) successor(old *lab.Node) *lab.Node {
 	c.Helper()
-	n, err := c.WaitLeader(c.ctx, lab.Except(old))
+	ctx, cancel := context.WithTimeout(c.ctx, failover)
+	defer cancel()
+	n, err := c.WaitLeader(ctx, lab.Except(old))
 	c.must(err)
 	return n
 }

@@ -1,0 +1,62 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
+)
+
+// wall is the calendar, which all hosts share here.
+func (w *world) wall() time.Time { return time.Unix(1_800_000_000, w.now) }
+
+// now is the time of a request that is to be carried out at once.
+var now time.Time
+
+// request writes /failover as an operator would.
+func (w *world) request(leader, candidate string, at time.Time) {
+	f := dcs.Failover{Leader: leader, Candidate: candidate, ScheduledAt: at}
+	rev, _ := w.srv.Put(base+"/failover", f.Encode(), 0)
+	w.ghost.requests[rev] = at
+	w.pump()
+}
+
+// schedule asks for a switchover at a time before everything heals.
+func (w *world) schedule(n *node, r *rand.Rand) {
+	left := w.plan.Heal - 2*sec - w.now
+	if left <= sec {
+		return
+	}
+	at := w.wall().Add(time.Duration(between(r, sec, min(left, 20*sec))))
+	w.request(w.leaderName(), []string{"", n.name}[r.IntN(2)], at)
+}
+
+// handsOver (S12): a request with a time is carried out at that time or not at
+// all, and once by each run of an agent.
+func (g *ghost) handsOver(n *node, o *ha.Observation, d *ha.Decision) {
+	f := o.DCS.Cluster.Failover
+	if d.Reason != ha.HandOver || f.Empty() {
+		return
+	}
+	at, known := g.requests[f.ModRevision]
+	if !known || at.IsZero() {
+		return
+	}
+	if wait := o.Settings.LoopWait * 3 / 2; o.Wall.Before(at) || o.Wall.After(at.Add(wait+time.Second)) {
+		g.w.fail("S12", "%s hands over at %s, scheduled for %s", n.name, o.Wall.Format(time.TimeOnly), at.Format(time.TimeOnly))
+	}
+	done := handOver{n.name, n.since, f.ModRevision}
+	if g.handed[done] {
+		g.w.fail("S12", "%s carries out the request of revision %d a second time", n.name, f.ModRevision)
+	}
+	g.handed[done] = true
+	g.w.sometimes("a scheduled switchover was carried out")
+}
+
+// handOver is one request carried out by one run of an agent.
+type handOver struct {
+	node     string
+	run      int64
+	revision int64
+}
