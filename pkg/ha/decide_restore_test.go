@@ -20,6 +20,7 @@ func ordered(o *Observation, member string) *dcs.Restore {
 // restoring1: n1 leads and its Restore runs; its server is away.
 func restoring1(o *Observation) {
 	ordered(o, "n1")
+	o.DCS.Cluster.Status.Beat.Next = 2
 	o.Memory.Restore.ID = "a1"
 	runs(o, OpRestore)
 	down(o, "")
@@ -37,6 +38,7 @@ func restored1(o *Observation, errText string) {
 	o.PG.Row = Row{Timeline: 4, Position: 600}
 	o.PG.HistoryLocal = wal.History{{Timeline: 1, LSN: 500}}
 	o.DCS.Cluster.Status.Optime = 600
+	o.DCS.Cluster.Status.Beat.Next = 5
 }
 
 func writes(change func(r *dcs.Restore)) func(*testing.T, Decision) {
@@ -48,7 +50,10 @@ func writes(change func(r *dcs.Restore)) func(*testing.T, Decision) {
 }
 
 func TestRestoreOfMine(t *testing.T) {
-	mine := func(o *Observation) { ordered(o, "n1") }
+	mine := func(o *Observation) {
+		ordered(o, "n1")
+		o.DCS.Cluster.Status.Beat.Next = 2 // as the round before has said
+	}
 	gone := func(o *Observation) { // its agent was away for a while; the key ran out
 		leaderless(o)
 		ordered(o, "n1")
@@ -61,6 +66,7 @@ func TestRestoreOfMine(t *testing.T) {
 				t.Errorf("%+v", d)
 			}
 		}},
+		{name: "its end makes a timeline: the number is published first (S2)", change: func(o *Observation) { ordered(o, "n1") }, action: Renew{}, reason: LeaseRenewal},
 		{name: "not armed: arms first", change: func(o *Observation) { mine(o); o.Leash.Armed = 0 }, action: ArmLeash{}, reason: LeaderArming},
 		{name: "cannot arm: stops", change: func(o *Observation) { mine(o); o.Leash.Armed = 0; did(o, ArmLeash{}, ResultFailed) }, action: Stop{}, reason: LeaderUnarmed},
 		{name: "cannot arm, the server is down: releases", change: func(o *Observation) {
@@ -75,6 +81,7 @@ func TestRestoreOfMine(t *testing.T) {
 			base := base()
 			o.Memory.Lease = base.Memory.Lease
 			o.DCS.Cluster.Leader = base.DCS.Cluster.Leader
+			o.DCS.Cluster.Status.Beat = &dcs.Beat{Beat: 7, Epoch: myEpoch, Holder: "h1", TTL: 30000, Next: 2}
 			o.Leash = base.Leash
 		}, action: Restore{}, reason: RestoreRuns},
 		{name: "what runs on a half-made directory is stopped first", change: func(o *Observation) { mine(o); o.PG.DataDir, o.PG.Known = DataDirHalfMade, false }, action: Stop{}, reason: DataDirBad,

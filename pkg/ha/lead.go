@@ -171,18 +171,14 @@ func promote(o *Observation) Decision {
 	if o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster) { // S2
 		return o.then(o.releaseKey(true), LeaderBehind)
 	}
-	next := o.nextTimeline()
-	if b := o.ownBeat(); b == nil || b.Next < next { // nobody may be promoted to a number that others do not know of
-		if _, just := o.Last.Action.(Renew); just {
-			return o.wait(retryPause(m.Lease.Timing), LeaderPromoting, "its timeline's number is not published yet")
-		}
-		return o.then(renewal(o), LeaseRenewal)
+	if d, ok := o.publishNumber(); ok {
+		return d
 	}
 	if d, ok := beforePromotion(o); ok {
 		return d
 	}
 	m.Rewind, m.RewindFor = RewindIdle, m.Lease.Epoch
-	return o.begin(Promote{From: o.PG.Row.Timeline, Timeline: next}, LeaderPromotes)
+	return o.begin(Promote{From: o.PG.Row.Timeline, Timeline: o.nextTimeline()}, LeaderPromotes)
 }
 
 // stayPrimary: 1.13 step 3.

@@ -185,6 +185,9 @@ func restoreAsLeader(o *Observation, r *dcs.Restore) (d Decision, ok bool) {
 	if left, due := o.retryDue(m.FailedOp); !due && m.Restore.Killed > 0 {
 		return o.wait(left, RestoreRuns, r.Set), true
 	}
+	if d, ok := o.publishNumber(); ok {
+		return d, true
+	}
 	m.Restore = RestoreMemory{ID: r.ID, Killed: m.Restore.Killed}
 	return o.begin(Restore{Order: *r}, RestoreRuns, r.Set), true
 }

@@ -55,6 +55,18 @@ func (o *Observation) nextTimeline() timeline {
 	return max(givenTimeline(c), mine) + 1
 }
 
+// publishNumber is the round that must come before anything makes a timeline of
+// the next number: others have to know of it.
+func (o *Observation) publishNumber() (d Decision, ok bool) {
+	if b := o.ownBeat(); b != nil && b.Next >= o.nextTimeline() {
+		return d, false
+	}
+	if _, just := o.Last.Action.(Renew); just {
+		return o.wait(retryPause(o.Memory.Lease.Timing), LeaderPromoting, "its timeline's number is not published yet"), true
+	}
+	return o.then(renewal(o), LeaseRenewal), true
+}
+
 // ownBeat is the last beat, if this node wrote it as the present leader.
 func (o *Observation) ownBeat() *dcs.Beat {
 	c, l := o.DCS.Cluster, o.Memory.Lease
@@ -80,6 +92,9 @@ func (o *Observation) number(b *dcs.Beat) {
 	case o.PG.Known && !o.PG.Row.InRecovery:
 		b.Timeline = o.PG.Row.Timeline
 	case o.PG.Known && o.DCS.Cluster != nil:
+		b.Next = o.nextTimeline()
+	}
+	if r := o.order(); r != nil && r.Member == o.Me.Name { // the end of its recovery gives one, too
 		b.Next = o.nextTimeline()
 	}
 	if b.Next <= b.Timeline {
