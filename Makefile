@@ -12,7 +12,7 @@ FUZZTIME ?= 10s
 SIMTIME ?= 60s
 CHAOS = $(PROGRESS) breaking env PGHA_BIN=$(CURDIR)/bin $(GO) test -tags e2e -count=1 -timeout 5h -v -run 'TestChaos$$' ./test/chaos
 
-.PHONY: all build man demo test vet unit e2e chaos chaos-quick backup systemd lint fuzz sim sim-long mutants cross clean
+.PHONY: all build man demo test vet unit e2e chaos chaos-quick backup interop systemd lint fuzz sim sim-long mutants cross clean
 
 all: build
 
@@ -71,6 +71,13 @@ chaos-quick:
 	@$(MAKE) --no-print-directory build
 	$(CHAOS) -chaos.quick -chaos.slack=4 $(if $(ROWS),-chaos.rows=$(ROWS))
 
+# Clusters that hold Patroni's members as well, as root: Debian's Patroni, or the
+# one that PGHA_PATRONI names.
+interop:
+	@scripts/deps.sh patroni
+	@$(MAKE) --no-print-directory build
+	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/interop
+
 # The units on a real systemd, in a container; as root, makes itself a Debian once.
 systemd: build
 	test/systemd/run.sh bin
@@ -85,6 +92,7 @@ fuzz:
 # The simulator over random schedules for SIMTIME; docs/simulator.md.
 sim:
 	$(GO) test -count=1 -timeout 60m -v ./internal/sim -run 'TestSim$$' -sim.duration=$(SIMTIME)
+	$(GO) test -count=1 -timeout 10m -v ./pkg/ha -run TestQuorumExhaustive -quorum.nodes=5
 
 # Ten minutes of it; what was never reached, and is not explained, fails.
 sim-long:
