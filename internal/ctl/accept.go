@@ -21,18 +21,9 @@ nothing. A primary that runs publishes itself again, and that ends it. Where non
 runs, look at what etcd holds and at the members first (pghactl list); then this
 command lets them go by it.`,
 		Args: atMost(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.newSession(opts)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			name, err := clusterArg(cmd, args, s)
-			if err != nil {
-				return err
-			}
-			return a.acceptDCS(cmd.Context(), s, name, force)
-		},
+		RunE: onCluster(a, opts, func(ctx context.Context, s *session, name string) error {
+			return a.acceptDCS(ctx, s, name, force)
+		}),
 	}
 	flags := cmd.Flags()
 	opts.addGroup(flags)

@@ -32,22 +32,6 @@ func newBackupCommand(a *App, opts *globals) *cobra.Command {
 	return cmd
 }
 
-// onCluster makes the RunE of a command that works on one cluster.
-func onCluster(a *App, opts *globals, run func(ctx context.Context, s *session, name string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		s, err := a.newSession(opts)
-		if err != nil {
-			return err
-		}
-		defer s.close()
-		name, err := clusterArg(cmd, args, s)
-		if err != nil {
-			return err
-		}
-		return run(cmd.Context(), s, name)
-	}
-}
-
 func newBackupListCommand(a *App, opts *globals) *cobra.Command {
 	var watch watchOptions
 	f := formatPretty

@@ -41,15 +41,8 @@ func newFlushCommand(a *App, opts *globals) *cobra.Command {
 }
 
 func (a *App) flushRestart(ctx context.Context, s *session, name string, sel selection) error {
-	c, err := s.read(ctx, name)
+	_, members, err := a.confirmedMembers(ctx, s, name, sel)
 	if err != nil {
-		return err
-	}
-	members, err := a.chooseMembers(ctx, c, name, sel)
-	if err != nil {
-		return err
-	}
-	if err := a.confirmMembers(ctx, members, sel.action, sel.force); err != nil {
 		return err
 	}
 	for _, m := range members {

@@ -63,6 +63,19 @@ func namesOf(members []*dcs.Member) []string {
 	return names
 }
 
+// confirmedMembers reads the cluster, chooses among its members, and asks.
+func (a *App) confirmedMembers(ctx context.Context, s *session, cluster string, sel selection) (*dcs.Cluster, []*dcs.Member, error) {
+	c, err := s.read(ctx, cluster)
+	if err != nil {
+		return nil, nil, err
+	}
+	members, err := a.chooseMembers(ctx, c, cluster, sel)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, members, a.confirmMembers(ctx, members, sel.action, sel.force)
+}
+
 // confirmMembers asks before an order is given, unless force says not to.
 func (a *App) confirmMembers(ctx context.Context, members []*dcs.Member, action string, force bool) error {
 	if force {

@@ -21,15 +21,8 @@ func newReloadCommand(a *App, opts *globals) *cobra.Command {
 }
 
 func (a *App) reload(ctx context.Context, s *session, name string, sel selection) error {
-	c, err := s.read(ctx, name)
+	c, members, err := a.confirmedMembers(ctx, s, name, sel)
 	if err != nil {
-		return err
-	}
-	members, err := a.chooseMembers(ctx, c, name, sel)
-	if err != nil {
-		return err
-	}
-	if err := a.confirmMembers(ctx, members, sel.action, sel.force); err != nil {
 		return err
 	}
 	for _, m := range members {

@@ -144,24 +144,26 @@ func clusterArg(cmd *cobra.Command, args []string, s *session) (string, error) {
 	return s.local.Scope, nil
 }
 
+// onCluster makes the RunE of a command that works on one cluster.
+func onCluster(a *App, opts *globals, run func(ctx context.Context, s *session, name string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		s, err := a.newSession(opts)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		name, err := clusterArg(cmd, args, s)
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), s, name)
+	}
+}
+
 // clusterCommand is a command for one cluster, named or that of the
 // configuration.
 func clusterCommand(a *App, opts *globals, run func(ctx context.Context, s *session, cluster string) error) *cobra.Command {
-	cmd := &cobra.Command{
-		Args: atMost(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.newSession(opts)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			name, err := clusterArg(cmd, args, s)
-			if err != nil {
-				return err
-			}
-			return run(cmd.Context(), s, name)
-		},
-	}
+	cmd := &cobra.Command{Args: atMost(1), RunE: onCluster(a, opts, run)}
 	opts.addGroup(cmd.Flags())
 	return cmd
 }
