@@ -18,9 +18,8 @@ import (
 // path now (SIGUSR2), with the same process id. PostgreSQL, the leash and the
 // lease go on meanwhile; the new program takes them over as after a crash.
 type upgrade struct {
-	path   string        // of the program, as it was at the start
-	wanted chan struct{} // readable for each SIGUSR2
-	end    context.CancelCauseFunc
+	path string // of the program, as it was at the start
+	end  context.CancelCauseFunc
 }
 
 // errUpgrade ends the loop, and nothing else.

@@ -61,7 +61,7 @@ func (l *Log) Lost() uint64 { return l.lost.Load() }
 // Open begins to write to the files the section asks for. Without log.dir it
 // does nothing; on an error everything goes to standard error as before.
 func (l *Log) Open(c config.Log) error {
-	var out io.Writer = l.stderr
+	out := io.Writer(l.stderr)
 	if c.Dir != "" {
 		f, err := openFile(c)
 		if err != nil {

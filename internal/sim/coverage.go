@@ -61,17 +61,10 @@ func addAll(to, from []int) {
 
 // What a node is at the moment of a decision, for the pairs that were covered.
 const (
-	roles   = 3
-	keys    = 3
-	leashes = 3
-	modes   = 3
-)
-
-var (
-	roleNames  = [roles]string{"no server", "standby", "primary"}
-	keyNames   = [keys]string{"no leader", "I lead", "another leads"}
-	leashNames = [leashes]string{"not armed", "armed", "suspended"}
-	modeNames  = [modes]string{"etcd seen", "etcd not seen", "paused"}
+	roles   = 3 // no server, standby, primary
+	keys    = 3 // no leader, I lead, another leads
+	leashes = 3 // not armed, armed, suspended
+	modes   = 3 // etcd seen, etcd not seen, paused
 )
 
 // pair counts the combination that a decision was made in.

@@ -57,7 +57,6 @@ type world struct {
 	lossy   map[*node]lossy // requests to etcd that get lost
 	slow    map[*node]int64 // extra delay of the watch
 	conf    settings        // as /config has it
-	saved   *mem.Backup     // of etcd
 }
 
 type lossy struct {

@@ -41,8 +41,9 @@ func (o *Observation) roundFailed() bool {
 	switch o.Last.Action.(type) {
 	case TakeBack, Renew, Claim:
 		return o.Last.Result != ResultOK
+	default:
+		return false
 	}
-	return false
 }
 
 // lastCall tells whether the time for an orderly stop has come for a leadership

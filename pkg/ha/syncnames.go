@@ -60,9 +60,6 @@ func ParseSyncNames(text string) SyncNames {
 	return s
 }
 
-// nobody tells whether s is the value for nobody there.
-func (s SyncNames) nobody() bool { return len(s.Names) == 1 && s.Names[0] == nobodyYet }
-
 // members are the names of real members.
 func (s SyncNames) members() nameSet { return s.Names.minus(nameSet{nobodyYet}) }
 
