@@ -45,7 +45,7 @@ unit:
 
 # Real clusters; as root in network namespaces, otherwise on loopback.
 e2e: build
-	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/e2e
+	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 40m -v ./test/e2e
 
 # The long rows about backups: kill -9 at many points of backups and restores.
 backup:

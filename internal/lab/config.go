@@ -88,9 +88,6 @@ func (l *Lab) configOf(n *Node) map[string]any {
 	if l.opts.Watchdog {
 		config["watchdog"] = map[string]any{"mode": "automatic", "driver": "testing", "device": dogPath(n)}
 	}
-	if l.opts.Patroni != "" {
-		delete(config, "pgha")
-	}
 	return config
 }
 

@@ -65,7 +65,7 @@ type Options struct {
 	// only, until Unleash.
 	Watchdog bool
 	// Patroni, when set, is the path of Patroni's agent, which then runs instead of
-	// pgha-agent, without a section pgha in its configuration.
+	// pgha-agent; it ignores the section pgha of its configuration.
 	Patroni string
 	// NoFsync switches fsync off: faster, and safe against killed processes
 	// though not against a killed machine.

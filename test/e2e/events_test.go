@@ -83,8 +83,8 @@ func TestEventsTellTheStory(t *testing.T) {
 	r.streaming(0)
 	told := r.story(next, since,
 		chapter{old, dcs.EventRequest, "", "POST /switchover"},
-		chapter{old, dcs.EventDemote, dcs.EventDone, "stopped the primary"},
-		chapter{old, dcs.EventLeader, dcs.EventDone, "released the leader key"},
+		chapter{old, dcs.EventDemote, dcs.EventBegan, "begins to stop the primary"},
+		chapter{old, dcs.EventLeader, dcs.EventDone, "released the leader key"}, // before or after the end of the stop
 		chapter{next, dcs.EventLeader, dcs.EventBegan, "took the leader key, as requested"},
 		chapter{next, dcs.EventPromote, dcs.EventDone, "is the primary, on timeline"},
 		chapter{old, dcs.EventStart, dcs.EventDone, "started as a standby of " + next.Name},

@@ -56,6 +56,9 @@ func TestMigrationManual(t *testing.T) {
 		follow(next, handOver, 0)
 		c.leads(next)
 		gap := c.gap(began)
+		if gap > 10*time.Second {
+			t.Fatalf("%d ms without writes in the switchover to %s", gap.Milliseconds(), next.Name)
+		}
 		c.streaming()
 		follow(old, there, 0)
 		c.streaming()
