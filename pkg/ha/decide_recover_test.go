@@ -195,3 +195,24 @@ func TestFollow(t *testing.T) { // H8, table F
 		}, action: CheckDivergence{}, reason: DivergenceChecking},
 	})
 }
+
+// TestOutdatedMemberKey (S13): what the leader's key says of its checkpoint counts
+// only if it was written after the promotion that its beat tells of.
+func TestOutdatedMemberKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(b *dcs.Beat, key *dcs.Member)
+		want   bool
+	}{
+		"up to date":                     {func(*dcs.Beat, *dcs.Member) {}, false},
+		"of a timeline before":           {func(b *dcs.Beat, _ *dcs.Member) { b.Timeline = 2 }, true},
+		"a promotion is announced":       {func(b *dcs.Beat, _ *dcs.Member) { b.Timeline, b.Next = 1, 2 }, true},
+		"written since that was claimed": {func(b *dcs.Beat, key *dcs.Member) { b.Timeline, b.Next, key.ModRevision = 1, 2, 95 }, false},
+	} {
+		o := base()
+		replica(o)
+		c.change(o.DCS.Cluster.Status.Beat, mem(o, "n2"))
+		if got := o.outdated(mem(o, "n2")); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -1,6 +1,10 @@
 package ha
 
-import "time"
+import (
+	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
+)
 
 // follow is row H8 with table F: somebody else holds the lock.
 func follow(o *Observation) Decision {
@@ -113,6 +117,17 @@ func (o *Observation) upstream(name string) (up Upstream, ready bool) {
 		return up, false
 	}
 	up.ConnURL = mem.ConnURL
-	up.Checkpointed = mem.CheckpointAfterPromote == nil
+	up.Checkpointed = mem.CheckpointAfterPromote == nil && !o.outdated(mem)
 	return up, mem.ConnURL != "" && mem.State == "running" && mem.Role == "primary"
+}
+
+// outdated tells whether the leader's beat knows of a promotion that its member
+// key does not tell of yet: then that key says nothing about a checkpoint.
+func (o *Observation) outdated(mem *dcs.Member) bool {
+	l, st := o.DCS.Cluster.Leader, o.DCS.Cluster.Status
+	if l == nil || l.Name != mem.Name || st == nil || st.Beat == nil || st.Beat.Released {
+		return false
+	}
+	b := st.Beat
+	return mem.Timeline < b.Timeline || b.Next > b.Timeline && mem.ModRevision < l.Epoch
 }
