@@ -324,7 +324,7 @@ func (g *ghost) check() {
 				g.w.fail("S8", "%s is writable %v after its deadline and K", n.name, n.clock().Sub(end))
 			}
 		}
-		if !g.excuses(n) && !n.settings.Pause && !(n.view != nil && n.view.Paused) && g.w.answersLeader(n) { // S14: not for who has not seen the end of a pause
+		if !g.excuses(n) && !n.settings.Pause && g.w.answersLeader(n) { // S14
 			if answers != nil {
 				g.w.fail("S14", "%s and %s both answer as the leader", answers.name, n.name)
 			}

@@ -181,9 +181,12 @@ func TestIsLeader(t *testing.T) { // S14
 	if !v.IsLeader(until-1) || v.IsLeader(until) {
 		t.Error("the answer must end at the stop instant, however old the view is")
 	}
-	v.Paused = true
-	if !v.IsLeader(until.Add(time.Hour)) {
+	v.Paused, v.Turned = true, until.Add(time.Hour)
+	if !v.IsLeader(v.Turned.Add(v.Period)) {
 		t.Error("in pause the deadline does not count")
+	}
+	if v.IsLeader(v.Turned.Add(3 * v.Period)) {
+		t.Error("a loop that stands still does not know that the pause goes on")
 	}
 	if (*View)(nil).IsLeader(0) {
 		t.Error("no view, no leader")

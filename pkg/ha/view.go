@@ -85,12 +85,14 @@ type View struct {
 }
 
 // IsLeader tells whether the node may answer as the leader at now. While paused
-// the deadline does not count: pause leaves PostgreSQL alone.
+// the deadline does not count: pause leaves PostgreSQL alone. But a loop that
+// stands still, as in a process that was stopped, may have missed the end of the
+// pause, and another leader after it.
 func (v *View) IsLeader(now Instant) bool {
 	if v == nil || !v.Leading {
 		return false
 	}
-	return v.Paused || now < v.AnswerUntil
+	return now < v.AnswerUntil || v.Paused && now < v.Turned.Add(3*v.Period)
 }
 
 // FailsafeActive tells whether a leader lives by the failsafe mode, as far as
