@@ -12,7 +12,7 @@ FUZZTIME ?= 10s
 SIMTIME ?= 60s
 CHAOS = $(PROGRESS) breaking env PGHA_BIN=$(CURDIR)/bin $(GO) test -tags e2e -count=1 -timeout 5h -v -run 'TestChaos$$' ./test/chaos
 
-.PHONY: all build man demo test vet unit e2e chaos chaos-quick backup interop systemd lint fuzz sim sim-long mutants cross clean
+.PHONY: all build man demo test vet unit e2e chaos chaos-quick e2e-long backup interop systemd lint fuzz sim sim-long mutants cross clean
 
 all: build
 
@@ -47,11 +47,16 @@ unit:
 e2e: build
 	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 40m -v ./test/e2e
 
-# The long rows about backups: kill -9 at many points of backups and restores.
-backup:
+# The rows that are too long for 'make test'; many of them about backups.
+# ROWS=Disks runs those of that name only.
+e2e-long:
 	@scripts/deps.sh test
 	@$(MAKE) --no-print-directory build
-	$(PROGRESS) testing env PGHA_BACKUP_LONG=1 $(GO) test -tags e2e -count=1 -timeout 90m -v -run Backup ./test/e2e
+	$(PROGRESS) testing env PGHA_LONG=1 $(GO) test -tags e2e -count=1 -timeout 2h -v $(if $(ROWS),-run '$(ROWS)') ./test/e2e
+
+# kill -9 at many points of backups and restores, all kinds of repositories.
+backup:
+	@$(MAKE) --no-print-directory e2e-long ROWS=Backup
 
 # One cluster through many faults, as root; the tables go into docs/safety.md.
 # ROWS=4,27 runs these rows only, PEER=patroni ours and Patroni with equal timings,

@@ -19,7 +19,7 @@ type point struct {
 	after  float64
 }
 
-// points gives a few kills for 'make test', and many for 'make backup'.
+// points gives a few kills for 'make test', and many for 'make e2e-long'.
 func points(few []point, targets ...lab.Target) []point {
 	if !long() {
 		return few
@@ -54,6 +54,7 @@ func (s *site) kill(n *lab.Node, p point, began, whole time.Duration) bool {
 // A member that copies from the repository is killed at many points: it goes on
 // where it was, and never starts what is half-made.
 func TestBackupKillReplicaRestore(t *testing.T) {
+	onlyLong(t)
 	t.Parallel() // a cluster of its own
 	s := startSite(t, nil)
 	s.fill(100)

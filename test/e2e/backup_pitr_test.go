@@ -95,6 +95,7 @@ func (s *site) abandonedBackup() {
 
 // Orders that cannot be carried out are refused in one line and change nothing.
 func TestBackupRestoreRefused(t *testing.T) {
+	onlyLong(t)
 	t.Parallel() // a cluster of its own
 	s := startSite(t, nil)
 	s.rows("kept", 100)

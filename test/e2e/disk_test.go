@@ -63,6 +63,7 @@ func (r *row) handsOver(old *lab.Node, why string) (next *lab.Node, took time.Du
 // Disks that fail in each way are seen, and the leadership goes to a node whose
 // disk is well; the former primary comes back when its disk does.
 func TestDisks(t *testing.T) {
+	onlyLong(t)
 	r := diskLab(t)
 	began := lab.Boottime()
 	r.must(r.FillDisk(r.leader))

@@ -15,5 +15,5 @@
 // speaks TLS; two run side by side. Their checks are: exactly the rows of the
 // target, on every member; indexes and tables that amcheck finds sound; never two
 // backups at once; never a server on a directory that is being restored. The long
-// ones run by 'make backup' only.
+// ones, of all kinds, run by 'make e2e-long' only.
 package e2e

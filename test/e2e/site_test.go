@@ -83,14 +83,14 @@ func startSite(t *testing.T, change func(*lab.Options)) *site {
 	return s
 }
 
-// long tells whether the slow rows run too: 'make backup'.
-func long() bool { return os.Getenv("PGHA_BACKUP_LONG") != "" }
+// long tells whether the slow rows run too: 'make e2e-long'.
+func long() bool { return os.Getenv("PGHA_LONG") != "" }
 
 // onlyLong skips a row that has no place in the minutes of 'make test'.
 func onlyLong(t *testing.T) {
 	t.Helper()
 	if !long() {
-		t.Skip("a long row: 'make backup' runs it")
+		t.Skip("a long row: 'make e2e-long' runs it")
 	}
 }
 
