@@ -38,7 +38,7 @@ func restored1(o *Observation, errText string) {
 	o.PG.Row = Row{Timeline: 4, Position: 600}
 	o.PG.HistoryLocal = wal.History{{Timeline: 1, LSN: 500}}
 	o.DCS.Cluster.Status.Optime = 600
-	o.DCS.Cluster.Status.Beat.Next = 5
+	o.DCS.Cluster.Status.Beat.Timeline, o.DCS.Cluster.Status.Beat.Next = 4, 5
 }
 
 func writes(change func(r *dcs.Restore)) func(*testing.T, Decision) {
@@ -154,6 +154,7 @@ func TestRestoreOfMine(t *testing.T) {
 
 		{name: "done: written, with the timeline", change: func(o *Observation) { restored1(o, "") }, action: WriteRestore{}, reason: RestorePublishes,
 			check: writes(func(r *dcs.Restore) { r.State, r.Timeline = dcs.RestoreDone, 4 })},
+		{name: "done: not before the beat tells the new timeline", change: func(o *Observation) { restored1(o, ""); o.DCS.Cluster.Status.Beat.Timeline = 3 }, reason: RestorePublishes},
 		{name: "done: not before /status tells the new position", change: func(o *Observation) { restored1(o, ""); o.DCS.Cluster.Status.Optime = 1000 }, reason: RestorePublishes},
 		{name: "done: not while the server does not answer", change: func(o *Observation) { restored1(o, ""); o.PG.Known = false }, reason: LeaderNoQuery},
 		{name: "done, and crashed: started as any primary", change: func(o *Observation) { restored1(o, ""); down(o, "in production") }, action: Start{}, reason: StartAsPrimary},

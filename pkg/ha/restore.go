@@ -197,7 +197,8 @@ const restoreStarts = 3
 
 // publishRestored ends the order once the restored server is the primary, and
 // /status no longer shows a position of the data before, by which the others
-// would be judged in an election.
+// would be judged in an election, and shows the restored timeline, which must be
+// known when the next order has taken this one's place.
 func publishRestored(o *Observation, r *dcs.Restore) (d Decision, ok bool) {
 	if o.PG.DataDir != DataDirPresent {
 		return o.endOrder(r, "the restored data directory is gone: "+o.PG.Problem)
@@ -208,7 +209,7 @@ func publishRestored(o *Observation, r *dcs.Restore) (d Decision, ok bool) {
 	if !o.armed() || !o.PG.Known || o.PG.Row.InRecovery || o.PG.Row.Timeline == 0 {
 		return d, false
 	}
-	if st := o.DCS.Cluster.Status; st != nil && st.Optime > o.PG.Row.Position {
+	if b := o.ownBeat(); b == nil || b.Timeline < o.PG.Row.Timeline || o.DCS.Cluster.Status.Optime > o.PG.Row.Position {
 		return o.rest(RestorePublishes), true
 	}
 	next := *r

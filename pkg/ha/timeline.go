@@ -23,7 +23,7 @@ func clusterTimeline(c *dcs.Cluster) timeline {
 	if c.Restore != nil && c.Restore.State == dcs.RestoreDone {
 		reached = c.Restore.Timeline
 	}
-	if st := c.Status; st != nil && st.Beat != nil && c.Restore == nil { // after a restore it may be what was given up
+	if st := c.Status; st != nil && st.Beat != nil {
 		reached = max(reached, st.Beat.Timeline)
 	}
 	if c.History == nil {

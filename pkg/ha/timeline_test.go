@@ -69,3 +69,26 @@ func TestNoPromotionToAnUnknownNumber(t *testing.T) {
 		}
 	}
 }
+
+// TestClusterTimeline (S2): what a candidate must have reached. The end of a
+// restore counts for as long as anybody remembers it, whatever came of the next.
+func TestClusterTimeline(t *testing.T) {
+	for name, test := range map[string]struct {
+		c    dcs.Cluster
+		want timeline
+	}{
+		"nothing is known": {dcs.Cluster{}, 0},
+		"/history":         {dcs.Cluster{History: &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 2}}}}, 3},
+		"a beat":           {dcs.Cluster{Status: &dcs.Status{Beat: &dcs.Beat{Timeline: 4}}}, 4},
+		"a restore, and a Patroni leader since": {dcs.Cluster{
+			Restore: &dcs.Restore{State: dcs.RestoreDone, Timeline: 5}, Status: &dcs.Status{}}, 5},
+		"a restore, and a primary since": {dcs.Cluster{
+			Restore: &dcs.Restore{State: dcs.RestoreDone, Timeline: 5}, Status: &dcs.Status{Beat: &dcs.Beat{Timeline: 6}}}, 6},
+		"the next order failed": {dcs.Cluster{
+			Restore: &dcs.Restore{State: dcs.RestoreFailed}, Status: &dcs.Status{Beat: &dcs.Beat{Timeline: 5, Next: 6}}}, 5},
+	} {
+		if got := clusterTimeline(&test.c); got != test.want {
+			t.Errorf("%s: %d, want %d", name, got, test.want)
+		}
+	}
+}
