@@ -134,6 +134,8 @@ var kinds = []kind{
 		w.lossy[n] = lossy{request: r.Float64(), late: 2 * int64(w.plan.Config.TTL) * sec}
 		w.after(d, func() { delete(w.lossy, n) })
 	}},
+	{name: "sync mode", most: once, do: func(w *world, _ *node, r *rand.Rand, _ int64) { w.resync(r) }},
+	{name: "sync dies", least: sec, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) { w.bothDie(n, r, d) }},
 }
 
 // do strikes with one fault of the schedule.

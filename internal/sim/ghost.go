@@ -32,6 +32,8 @@ type ghost struct {
 	disturbed  int64               // when etcd was last out of reach for somebody
 	requests   map[int64]time.Time // when those of an operator are to be carried out, by revision
 	handed     map[handOver]bool
+	sync       syncGhost
+	touched    bool // something that S5 depends on has changed
 }
 
 // round is the newest beat of a node that etcd has.
@@ -192,13 +194,15 @@ func (g *ghost) open(n *node) {
 	if g.restored != nil && !n.server.br.has(g.restored, g.restored.start) {
 		g.w.fail("R1", "%s opens timeline %d, which does not come from the restored one, %d", n.name, n.server.number(), g.restored.number)
 	}
-	g.newest = n
+	g.kept(n)
+	g.newest, g.touched = n, true
 	n.server.unguarded = n.leash.armed == 0 && (g.w.conf.Pause || n.settings.Pause)
 }
 
 // ack (S1): an acknowledged write belongs to the newest primary.
-func (g *ghost) ack(n *node) {
+func (g *ghost) ack(n *node, at wal.LSN) {
 	g.w.res.Acks++
+	g.acked(n, at)
 	if g.newest != n && !g.excuses(n) && !g.excuses(g.newest) {
 		g.w.fail("S1", "%s acknowledges a write after %s became writable", n.name, g.newest.name)
 	}
@@ -211,6 +215,7 @@ func (g *ghost) noteLeader() {
 		return
 	}
 	g.revision = rev
+	g.noteSync()
 	kv, ok := g.w.srv.Get(base + "/leader")
 	if !ok {
 		g.leader = 0
@@ -317,6 +322,10 @@ func (g *ghost) tooFar() bool {
 func (g *ghost) check() {
 	var answers *node
 	g.pauses()
+	if g.touched {
+		g.touched = false
+		g.meet()
+	}
 	for _, n := range g.w.nodes {
 		if n.server.acks() && !g.excuses(n) { // S8
 			r := g.rounds[n.name]
@@ -360,6 +369,7 @@ func (g *ghost) atRest() {
 		w.fail("L1", "no writable primary; %s", w.states())
 		return
 	}
+	g.kept(primary)
 	for _, n := range w.nodes {
 		if s := &n.server; n != primary && !(s.streaming && s.br == primary.server.br) {
 			w.fail("L3", "%s does not stream from %s; %s", n.name, primary.name, w.states())

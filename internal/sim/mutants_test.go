@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"slices"
 	"testing"
@@ -34,6 +35,9 @@ func TestMutants(t *testing.T) {
 	full := os.Getenv("PGHA_MUTANTS") != ""
 	speed := calibrate()
 	t.Logf("a core of this machine does %.2f of what the reference core does; budgets are divided by that", speed)
+	for _, id := range slices.Sorted(maps.Keys(Absent)) {
+		t.Logf("not here: %s: %s", id, Absent[id])
+	}
 	for _, m := range Mutants {
 		t.Run(m.ID, func(t *testing.T) {
 			begun := cpu()

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 
+	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
 	"github.com/pgha/pgha/pkg/ha/loop"
@@ -14,7 +15,7 @@ import (
 
 func (w *world) mutateStore(n *node, s *store) dcs.Store {
 	switch w.Mutant {
-	case "M2", "M3", "M10", "M15", "M16", "M24", "M30", "M31", "M36":
+	case "M2", "M3", "M8", "M10", "M15", "M16", "M24", "M30", "M31", "M36", "M39":
 		return &mutantStore{Store: s, n: n, id: w.Mutant}
 	}
 	return s
@@ -59,6 +60,12 @@ func (s *mutantStore) alter(c *dcs.Cluster) *dcs.Cluster {
 			r.Member = s.n.name
 			out.Restore = &r
 		}
+	case "M39":
+		if c.Sync != nil && s.n.server.recovery {
+			key := *c.Sync
+			key.Quorum = 0
+			out.Sync = &key
+		}
 	case "M24":
 		if f := c.Failover; f != nil && f.ScheduledAt.Before(s.n.w.wall()) && !f.ScheduledAt.IsZero() {
 			late := *f
@@ -102,11 +109,17 @@ func (w *world) mutateClaim(c *dcs.Claim, again bool) {
 			c.StatusRevision = kv.ModRevision
 		}
 	}
+	if kv, ok := w.srv.Get(base + "/sync"); ok && w.Mutant == "M5" {
+		c.SyncRevision = kv.ModRevision
+	}
 }
 
 func (s *mutantStore) Put(ctx context.Context, w dcs.Write) error {
 	if s.id == "M10" {
 		w.Epoch = 0
+	}
+	if s.id == "M8" && w.Key == dcs.KeySync {
+		s.n.server.weaken(w.Value)
 	}
 	return s.Store.Put(ctx, w)
 }
@@ -183,7 +196,7 @@ func (l *mutantLeash) Status() ha.Leash {
 
 func (w *world) mutateServer(n *node, s *server) loop.Node {
 	switch w.Mutant {
-	case "M17", "M32", "M35":
+	case "M9", "M17", "M32", "M35", "M37":
 		return mutantServer{s}
 	}
 	return s
@@ -193,8 +206,17 @@ type mutantServer struct{ *server }
 
 func (s mutantServer) Facts(ctx context.Context) ha.Postgres {
 	pg := s.server.Facts(ctx)
-	if s.n.w.Mutant == "M35" {
+	switch s.n.w.Mutant {
+	case "M9":
+		pg.Row.SyncNames = s.sync.file
+		return pg
+	case "M35":
 		pg.Process = s.proc
+		return pg
+	case "M37":
+		for i := range pg.Row.Replication {
+			pg.Row.Replication[i].FlushLSN = pg.Row.Position
+		}
 		return pg
 	}
 	if pg.DataDir == ha.DataDirHalfMade && (s.n.w.Mutant != "M32" || s.restoring) {
@@ -222,4 +244,41 @@ func (p mutantOperator) Begin(a ha.Action) {
 	}
 	n.op = ha.Operation{Kind: ha.OpStop, Serial: n.op.Serial + 1, Running: true, Started: n.clock()}
 	n.poll(func() (bool, string) { return !n.w.ghost.down && !n.w.ghost.cut[n.name], "etcd is back" })
+}
+
+// SetSyncNames of M9 does not wait until the server goes by the value.
+func (s mutantServer) SetSyncNames(ctx context.Context, names *string) error {
+	if s.n.w.Mutant != "M9" {
+		return s.server.SetSyncNames(ctx, names)
+	}
+	s.sync.value = names
+	s.configured()
+	return nil
+}
+
+// weaken is the guard that M8 removes: the server stops waiting for those who are
+// about to leave /sync.
+func (s *server) weaken(value []byte) {
+	key, err := dcs.DecodeSync(value)
+	if err != nil || s.proc != ha.ProcessRunning || s.recovery {
+		return
+	}
+	names := ha.ParseSyncNames(s.sync.text)
+	stay := names.Names[:0]
+	for _, name := range names.Names {
+		if key.Has(name) {
+			stay = append(stay, name)
+		}
+	}
+	if len(stay) < len(s.sync.nodes) {
+		s.inForce(ha.SyncNames{Any: names.Any, Count: min(max(len(key.Standbys)-key.Quorum, 1), len(stay)), Names: stay}.String())
+	}
+}
+
+// mutateSync is what a node takes for the synchronous mode.
+func (n *node) mutateSync(set ha.SyncSettings) ha.SyncSettings {
+	if n.w.Mutant == "M38" && n.server.recovery {
+		set.Mode = config.SyncOff
+	}
+	return set
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/dcs/mem"
 	"github.com/pgha/pgha/pkg/ha"
@@ -19,6 +20,7 @@ import (
 type node struct {
 	w      *world
 	name   string
+	index  int
 	off    bool  // powered off
 	offset int64 // of CLOCK_BOOTTIME
 	ppm    int64 // its rate: parts per million faster than true time
@@ -49,6 +51,7 @@ type node struct {
 	trap       trap
 	bug        bug
 	restart    int64 // after how long the agent that crashed at a point is started again
+	named      bool  // by an operator, when it last claimed
 	slowFacts  int64 // the server's answers hang until then
 	cutPeers   bool  // from other agents
 	cutStreams bool  // from other servers
@@ -61,11 +64,17 @@ type settings struct {
 	// Failsafe is the failsafe mode.
 	Failsafe bool `json:"failsafe_mode"`
 	Pause    bool `json:"pause,omitempty"`
+	// Mode is synchronous_mode, "" for off; SyncLag is maximum_lag_on_syncnode.
+	Mode    config.SyncMode `json:"synchronous_mode,omitempty"`
+	Strict  bool            `json:"synchronous_mode_strict,omitempty"`
+	Count   int             `json:"synchronous_node_count,omitempty"`
+	SyncLag int64           `json:"maximum_lag_on_syncnode,omitempty"`
 }
 
 func newNode(w *world, i int) *node {
-	n := &node{w: w, name: fmt.Sprintf("n%d", i+1), offset: int64(i+1) * 1000 * sec, ppm: w.plan.PPM[i], settings: w.plan.Config}
+	n := &node{w: w, name: fmt.Sprintf("n%d", i+1), index: i, offset: int64(i+1) * 1000 * sec, ppm: w.plan.PPM[i], settings: w.plan.Config}
 	n.server.n, n.leash.n = n, n
+	n.server.sync.heard = make([]heard, len(w.plan.PPM))
 	w.mutateNode(n)
 	w.after(between(w.net, 0, sec), n.startAgent)
 	w.after(between(w.srvr, 20*ms, 60*ms), n.server.replicate)
@@ -96,7 +105,8 @@ func (n *node) startAgent() {
 	n.client.SetAutoDeliver(false)
 	n.client.SetStaleAfter(time.Duration(n.w.plan.Stale))
 	n.client.SetPartitioned(n.w.ghost.cut[n.name])
-	n.settings, n.op, n.opCancel, n.reinit, n.view, n.expecting = n.w.plan.Config, ha.Operation{Serial: n.op.Serial}, false, ha.Reinit{}, nil, false
+	n.server.sync.value = nil
+	n.op, n.opCancel, n.reinit, n.view, n.expecting = ha.Operation{Serial: n.op.Serial}, false, ha.Reinit{}, nil, false
 	n.failsafe, n.promises = &failsafe{n: n}, &loop.Promises{}
 	n.loop = loop.New(loop.Options{
 		Me: ha.Identity{Name: n.name, Scope: "sim", ConnURL: "postgres://" + n.name + ":5432/postgres",
@@ -236,13 +246,19 @@ func (n *node) current() ha.Settings {
 		TTL: time.Duration(s.TTL) * time.Second, LoopWait: time.Duration(s.Wait) * time.Second, RetryTimeout: time.Duration(s.Retry) * time.Second,
 		MaximumLagOnFailover: n.w.mutateLag(), PrimaryStartTimeout: time.Duration(n.w.plan.StartTimeout) * time.Second,
 		WipeOnRewindFailure: n.w.plan.Wipe, FailoverPriority: 1, Document: n.document, Failsafe: s.Failsafe, Pause: s.Pause,
+		Sync: n.mutateSync(ha.SyncSettings{Mode: s.Mode, Strict: s.Strict, Count: s.Count, MaxLag: s.SyncLag}),
 	}
 }
 
 func (n *node) configure(_ context.Context, doc []byte) {
 	var s settings
-	if json.Unmarshal(doc, &s) == nil && s.TTL > 0 {
-		n.settings = s
+	if json.Unmarshal(doc, &s) != nil || s.TTL <= 0 {
+		return
+	}
+	changed := s.Mode != n.settings.Mode || s.Strict != n.settings.Strict
+	n.settings = s
+	if changed && n.server.proc == ha.ProcessRunning {
+		n.server.configured()
 	}
 }
 

@@ -34,6 +34,8 @@ func (p operator) Begin(a ha.Action) {
 			s.br, s.flush, s.written, s.known, s.point = &branch{number: 1}, 1000, 1000, 1, 1
 			s.proc, s.recovery, s.closed = ha.ProcessRunning, false, true
 			s.gen++
+			s.sync.write(&n.settings, true)
+			s.inForce(s.sync.file)
 			n.w.ghost.bootstrap(n, s.br)
 			return ""
 		})
@@ -176,6 +178,7 @@ func (p operator) clone(a ha.Clone) {
 			return "the source went away"
 		}
 		s.dir, s.signal, s.control, s.crashed = ha.DataDirPresent, true, "in archive recovery", false
+		s.sync.file = from.sync.file
 		s.br, s.flush, s.written, s.known, s.point = from.br, from.flush, from.flush, max(from.known, from.br.number), from.point
 		return ""
 	})
@@ -213,6 +216,7 @@ func (p operator) rewind(a ha.Rewind) {
 			return "nothing in common"
 		}
 		s.dir, s.signal, s.control = ha.DataDirPresent, true, "in archive recovery"
+		s.sync.file = now.sync.file
 		s.br, s.flush, s.written, s.known = br, at, at, max(s.known, now.known)
 		s.br, s.flush, s.written = now.br, max(at, now.br.start), max(at, now.br.start)
 		return ""

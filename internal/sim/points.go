@@ -19,12 +19,13 @@ const (
 	effFollow
 	effAsk
 	effBegin
+	effSyncNames
 	effects
 )
 
 var effectNames = [effects]string{
 	"a read", "a claim", "a round", "a release", "a keepalive", "a write of the member key", "a write", "the removal of /initialize",
-	"arming the leash", "disarming the leash", "suspending the leash", "a change of upstream", "questions to peers", "the begin of an operation",
+	"arming the leash", "disarming the leash", "suspending the leash", "a change of upstream", "questions to peers", "the begin of an operation", "a change of synchronous_standby_names",
 }
 
 // point is the moment before (even) or after (odd) an effect.

@@ -161,6 +161,7 @@ func (p operator) files(id string, b backup) {
 	n, s := p.n, &p.n.server
 	s.dir, s.signal, s.crashed, s.restored = ha.DataDirHalfMade, false, false, ""
 	s.restoring = true
+	n.w.ghost.unpromise()
 	n.w.ghost.restored = nil // it may go back to before the last one
 	n.step(between(n.w.srvr, 300*ms, 3*sec), func() {
 		if n.w.now < n.w.plan.Heal && n.w.srvr.IntN(8) == 0 && n.w.copies(n) > 0 {
@@ -244,6 +245,8 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 	if _, claims := d.Action.(ha.Claim); !claims || o.Memory.Lease.Epoch != 0 {
 		return
 	}
+	f := o.DCS.Cluster.Failover
+	n.named = f != nil && f.Leader == "" && f.Candidate == n.name
 	if r := g.w.order(); r.Open() && r.Member != n.name && o.DCS.Cluster.Revision >= r.ModRevision {
 		g.w.fail("R2", "%s claims the leader key while %s is to restore the cluster", n.name, r.Member)
 	}

@@ -62,6 +62,7 @@ func NewSchedule(o Options) *Schedule {
 	s := &Schedule{Seed: o.Seed, Config: timings[r.IntN(len(timings))], Stale: r.Int64N(3) * sec, MaxLag: []int64{1 << 20, 1 << 20, 2000}[r.IntN(3)],
 		Wipe: r.IntN(2) == 0, StartTimeout: []int{300, 300, 3, 0}[r.IntN(4)], Watchdog: r.IntN(3) == 0}
 	s.Config.Failsafe = r.IntN(3) == 0 || o.Failsafe
+	s.Config.drawSync(stream(o.Seed, 3), o.Sync)
 	nodes := []int{1, 2, 3, 3, 3, 3, 4, 5}[r.IntN(8)]
 	if o.Nodes > 0 {
 		nodes = o.Nodes
@@ -127,8 +128,8 @@ func (s *Schedule) String() string {
 		}
 	}
 	slices.Sort(names)
-	return fmt.Sprintf("%d nodes, ttl %d loop_wait %d retry_timeout %d failsafe_mode %t watchdog %t, %s virtual, %d faults: %s", len(s.PPM),
-		s.Config.TTL, s.Config.Wait, s.Config.Retry, s.Config.Failsafe, s.Watchdog, clock(s.End), len(s.Faults), strings.Join(names, ", "))
+	return fmt.Sprintf("%d nodes, ttl %d loop_wait %d retry_timeout %d failsafe_mode %t synchronous_mode %s watchdog %t, %s virtual, %d faults: %s", len(s.PPM),
+		s.Config.TTL, s.Config.Wait, s.Config.Retry, s.Config.Failsafe, s.Config.sync(), s.Watchdog, clock(s.End), len(s.Faults), strings.Join(names, ", "))
 }
 
 // Virtual is how much time passes on all nodes together.

@@ -71,7 +71,10 @@ type server struct {
 	restored  string
 	restoring bool // what is half made is a restore
 
+	sync syncRep
+
 	// Running.
+	conn      int // of the WAL receiver
 	proc      ha.Process
 	gen       int // of the processes: what belongs to dead ones is void
 	recovery  bool
@@ -162,7 +165,11 @@ func (s *server) Facts(ctx context.Context) ha.Postgres {
 		return pg
 	}
 	pg.ServerVersion = 150020
-	pg.Row = ha.Row{InRecovery: s.recovery, Timeline: s.br.number, Position: s.flush}
+	pg.Row = ha.Row{InRecovery: s.recovery, Timeline: s.br.number, Position: s.flush, SyncCommit: "on", SyncNames: s.sync.text}
+	pg.SyncOwned = s.sync.value != nil
+	if n.settings.Mode != "" {
+		pg.Row.Replication = s.replication()
+	}
 	if s.recovery {
 		pg.Row.Receive, pg.Row.Replay = s.flush, s.flush
 		if s.streaming {
@@ -183,16 +190,17 @@ func (s *server) Follow(_ context.Context, up ha.Upstream) error {
 	if s.proc != ha.ProcessRunning || !s.recovery {
 		return errors.New("follow: the server is no running standby")
 	}
+	if up.Member != s.up.Member {
+		s.conn++
+	}
 	s.up = up
 	return nil
 }
 
-// SetSyncNames implements loop.Node.
-func (s *server) SetSyncNames(context.Context, *string) error { return nil }
-
-// SyncSlots implements loop.Node.
+// ResumeReplay implements loop.Node.
 func (s *server) ResumeReplay(context.Context) error { return nil }
 
+// SyncSlots implements loop.Node.
 func (s *server) SyncSlots(context.Context, []ha.Slot) error { return nil }
 
 // MoveAside implements loop.Node.
@@ -221,6 +229,9 @@ func (s *server) number() wal.Timeline {
 func (s *server) down() {
 	s.proc, s.streaming, s.stopping, s.closed, s.unguarded = ha.ProcessDown, false, false, false, false
 	s.gen++
+	clear(s.sync.heard)
+	s.sync.waiting, s.sync.strict = nil, false
+	s.n.w.ghost.touched = true
 	s.n.wake()
 }
 
@@ -253,6 +264,7 @@ func (s *server) start(primary bool, up ha.Upstream) error {
 	if !primary {
 		s.signal, s.up = true, up
 	}
+	s.sync.write(&n.settings, primary)
 	s.run(primary)
 	return nil
 }
@@ -262,6 +274,7 @@ func (s *server) run(primary bool) {
 	n := s.n
 	s.proc, s.recovery, s.crashed, s.closed = ha.ProcessStarting, !primary, false, false
 	s.gen++
+	s.inForce(s.sync.file)
 	s.later(between(n.w.srvr, 50*ms, 900*ms), func() {
 		if n.w.srvr.Float64() < n.w.plan.BadStart {
 			s.crash("did not come up")
@@ -354,9 +367,7 @@ func (s *server) write() {
 	if !s.acks() || n.off {
 		return
 	}
-	s.written += wal.LSN(n.w.srvr.Int64N(200))
-	s.flush = s.written
-	n.w.ghost.ack(n)
+	s.commit(wal.LSN(n.w.srvr.Int64N(200)))
 	s.written += wal.LSN(n.w.srvr.Int64N(50)) // not flushed yet: lost in a crash
 }
 
@@ -370,14 +381,16 @@ func (s *server) replicate() {
 		return
 	}
 	from := n.w.node(s.up.Member)
-	if from == nil || from == n || from.off || from.cutStreams || n.cutStreams || from.server.proc != ha.ProcessRunning {
+	if from == nil || from == n || !n.w.linked(n, from) || from.server.proc != ha.ProcessRunning {
 		return
 	}
 	if s.receive(&from.server, from.server.flush) {
 		s.streaming = true
 		if !was {
+			s.conn++
 			n.wake()
 		}
+		s.reply(&from.server)
 	}
 }
 
@@ -387,6 +400,7 @@ func (s *server) receive(up *server, at wal.LSN) bool {
 	if !same || at < s.flush {
 		return same && up.br == s.br
 	}
+	s.n.w.ghost.touched = s.n.w.ghost.touched || s.br != up.br
 	s.br, s.known = up.br, max(s.known, up.known)
 	s.flush, s.written = at, at
 	return true

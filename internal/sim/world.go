@@ -24,6 +24,7 @@ type Options struct {
 	Only     []string
 	Nodes    int
 	Failsafe bool
+	Sync     bool // one of the synchronous modes
 	// Length of the run in virtual time instead of what the seed's timing needs
 	// to come to rest, which is not looked at then.
 	Length time.Duration
@@ -70,7 +71,7 @@ func Run(o Options) Result {
 	if o.Only == nil {
 		o.Only = m.Faults
 	}
-	o.Failsafe = o.Failsafe || m.Failsafe
+	o.Failsafe, o.Sync = o.Failsafe || m.Failsafe, o.Sync || m.Sync
 	return Play(NewSchedule(o), o)
 }
 
