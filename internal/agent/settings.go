@@ -16,7 +16,7 @@ func settings(e *config.Effective) ha.Settings {
 		TTL: d.TTL, LoopWait: d.LoopWait, RetryTimeout: d.RetryTimeout,
 		MaximumLagOnFailover: d.MaximumLagOnFailover, CheckTimeline: d.CheckTimeline,
 		MaxTimelinesHistory: d.MaxTimelinesHistory, PrimaryStartTimeout: d.PrimaryStartTimeout,
-		PrimaryStopTimeout: d.PrimaryStopTimeout, Pause: d.Pause,
+		PrimaryStopTimeout: d.PrimaryStopTimeout, RaceBackoff: d.PrimaryRaceBackoff, Pause: d.Pause,
 		WipeOnRewindFailure: p.RemoveDataDirOnRewindFailure, WipeOnDivergence: p.RemoveDataDirOnDivergedTimeline,
 		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, Failsafe: d.FailsafeMode, KeepUnknownSlots: keepUnknownSlots(d),
 		NoFailover: tags.NoFailover(), FailoverPriority: tags.FailoverPriority(),

@@ -16,6 +16,7 @@ var unreached = map[ha.Reason]string{
 	ha.LeaderBehind:            "a member behind the cluster's timeline is not elected, so it never leads",
 	ha.RewindImpossible:        "pg_rewind is always allowed here",
 	ha.StartTimeout:            "a start takes less than a second in the model",
+	ha.ElectionBacksOff:        "primary_race_backoff is off here",
 	ha.ElectionReclaims:        "a second turn without the key before the claim of rule (d) is answered: claims are answered within the turn",
 	ha.BootstrapCleans:         "initdb does not fail in the model",
 	ha.BootstrapGaveUp:         "initdb does not fail in the model",

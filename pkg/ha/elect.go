@@ -50,6 +50,9 @@ func elect(o *Observation) Decision {
 	if hold > 0 && o.mayWrite() {
 		return refuse(o, "the last leader may still act, and I am writable without the lock")
 	}
+	if left := o.raceBackoff(); left > hold {
+		return o.wait(left, ElectionBacksOff)
+	}
 	if ask := o.racersToAsk(hold > 0); ask != nil && !o.wanted() {
 		return o.then(*ask, ElectionAsks)
 	}

@@ -33,6 +33,7 @@ type Memory struct {
 
 	// Leaderless is when the present time without a leader began, 0 with one.
 	Leaderless Instant
+	Backoff    Backoff
 
 	Bootstrap BootstrapStep
 	Rewind    RewindState

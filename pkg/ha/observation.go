@@ -81,6 +81,7 @@ type Settings struct {
 	PrimaryStartTimeout         time.Duration // 0: fail over at once after a crash
 	// PrimaryStopTimeout bounds an orderly stop, 0: as the lease has it.
 	PrimaryStopTimeout  time.Duration
+	RaceBackoff         time.Duration // primary_race_backoff, 0: off
 	Pause               bool
 	WipeOnRewindFailure bool // remove_data_directory_on_rewind_failure
 	WipeOnDivergence    bool // remove_data_directory_on_diverged_timelines

@@ -73,6 +73,7 @@ const (
 	FailoverCleaned
 	ElectionAsks
 	ElectionHoldOff
+	ElectionBacksOff
 	ElectionWins
 	ElectionReclaims
 	ElectionRefused
@@ -193,6 +194,7 @@ var reasonTexts = [reasons]string{
 	FailoverCleaned:         "dropping a switchover or failover request: %d",
 	ElectionAsks:            "asking other members for their WAL position",
 	ElectionHoldOff:         "no leader; waiting until the last one must have stopped (%d)",
+	ElectionBacksOff:        "no leader; giving the last primary time, whose WAL may still arrive (primary_race_backoff)",
 	ElectionWins:            "acquiring the leader key",
 	ElectionReclaims:        "the leader key vanished before my deadline; taking it again",
 	ElectionRefused:         "not taking part in the race: %d",

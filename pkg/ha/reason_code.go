@@ -68,6 +68,7 @@ var reasonCodes = [reasons]string{
 	FailoverCleaned:         "failover_cleaned",
 	ElectionAsks:            "election_asks",
 	ElectionHoldOff:         "election_hold_off",
+	ElectionBacksOff:        "election_backs_off",
 	ElectionWins:            "election_wins",
 	ElectionReclaims:        "election_reclaims",
 	ElectionRefused:         "election_refused",
