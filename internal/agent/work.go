@@ -60,7 +60,11 @@ func (n *node) promote(ctx context.Context, a ha.Promote) (ha.Operation, error) 
 	if err := n.srv.PrePromote(ctx); err != nil {
 		return ha.Operation{Refused: ctx.Err() == nil}, err
 	}
-	return ha.Operation{}, n.srv.Promote(ctx, a.From, a.Timeline)
+	err := n.srv.Promote(ctx, a.From, a.Timeline)
+	if err == nil && len(n.config().Postgres.ByRole) > 0 {
+		n.apply(false) // what the files say of a primary may be another thing
+	}
+	return ha.Operation{}, err
 }
 
 // callback implements the loop's Callback.

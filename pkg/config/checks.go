@@ -84,17 +84,19 @@ func (c *checker) checkTags(tags *node) {
 
 // checkLocalGUCs reports parameters that only the cluster may set.
 func (c *checker) checkLocalGUCs(pg *node) {
-	params := pg.get("parameters")
-	if !params.isMap() {
-		return
-	}
-	for i := range params.pairs {
-		p := &params.pairs[i]
-		path := joinPath("postgresql.parameters", p.key)
-		if c.derived(p, path) || !isControlled(p.key) {
+	for _, section := range parameterKeys {
+		params := pg.get(section)
+		if !params.isMap() {
 			continue
 		}
-		c.add(Warning, p.at(), path, "ignored here, because all members must agree on it", "set it with pghactl edit-config (new cluster: bootstrap.dcs.postgresql.parameters)")
+		for i := range params.pairs {
+			p := &params.pairs[i]
+			path := joinPath("postgresql."+section, p.key)
+			if c.derived(p, path) || !isControlled(p.key) {
+				continue
+			}
+			c.add(Warning, p.at(), path, "ignored here, because all members must agree on it", "set it with pghactl edit-config (new cluster: bootstrap.dcs.postgresql.parameters)")
+		}
 	}
 }
 
@@ -120,6 +122,17 @@ func (c *checker) checkDynamicValues(doc *node, path string, native bool) {
 	if params.isMap() {
 		for i := range params.pairs {
 			c.derived(&params.pairs[i], joinPath(at, "parameters."+params.pairs[i].key))
+		}
+	}
+	for _, section := range parameterKeys[1:] {
+		params := doc.get("postgresql", section)
+		if !params.isMap() {
+			continue
+		}
+		for i := range params.pairs {
+			if p := &params.pairs[i]; isControlled(p.key) {
+				c.add(Warning, p.at(), joinPath(at, section+"."+p.key), "ignored here, because all members must agree on it", "set it in "+joinPath(at, "parameters"))
+			}
 		}
 	}
 	c.checkMethods(doc.get("postgresql"), at, native)

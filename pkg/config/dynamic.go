@@ -25,6 +25,7 @@ type Dynamic struct {
 	MaxTimelinesHistory  int // entries kept in /history; 0 means all
 	PrimaryStartTimeout  time.Duration
 	PrimaryStopTimeout   time.Duration
+	PrimaryRaceBackoff   time.Duration // 0: off
 
 	SynchronousMode       SyncMode
 	SynchronousModeStrict bool

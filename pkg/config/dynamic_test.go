@@ -110,14 +110,14 @@ func TestParseDynamicRejects(t *testing.T) {
 
 func TestValidateDynamic(t *testing.T) {
 	for in, want := range map[string]string{
-		`{"ttl":"x"}`:                `error: /config: ttl: needs a whole number of seconds but holds the text "x"; write a number without a unit, for example 30`,
-		`{"postgresql":5}`:           `error: /config: postgresql: needs a section`,
-		`{"pause":"maybe"}`:          `error: /config: pause: needs true or false`,
-		`5`:                          `error: /config: not a JSON object but the number 5; send a JSON object`,
-		`{"ttll":5}`:                 `warning: /config: ttll: unknown key, ignored; did you mean "ttl"?`,
-		`{"ttl":1}`:                  `warning: /config: ttl: 1 is below the minimum of 5 seconds; it is raised to 5`,
-		`{"parameters":{}}`:          `warning: /config: parameters: parameters belongs under postgresql`,
-		`{"primary_race_backoff":1}`: `notice: /config: primary_race_backoff: accepted, not yet in effect`,
+		`{"ttl":"x"}`:       `error: /config: ttl: needs a whole number of seconds but holds the text "x"; write a number without a unit, for example 30`,
+		`{"postgresql":5}`:  `error: /config: postgresql: needs a section`,
+		`{"pause":"maybe"}`: `error: /config: pause: needs true or false`,
+		`5`:                 `error: /config: not a JSON object but the number 5; send a JSON object`,
+		`{"ttll":5}`:        `warning: /config: ttll: unknown key, ignored; did you mean "ttl"?`,
+		`{"ttl":1}`:         `warning: /config: ttl: 1 is below the minimum of 5 seconds; it is raised to 5`,
+		`{"parameters":{}}`: `warning: /config: parameters: parameters belongs under postgresql`,
+		`{"postgresql":{"pg_hba_standby_leader":["x"]}}`:        `notice: /config: postgresql.pg_hba_standby_leader: accepted, not yet in effect`,
 		`{"ttl":5,"loop_wait":1,"retry_timeout":2}`:             `error: /config: timing leaves no room`,
 		`{"postgresql":{"listen":"x"}}`:                         `warning: /config: postgresql.listen: this setting is ignored; it counts only in the node's own file`,
 		`{"postgresql":{"parameters":{"wal_level":"minimal"}}}`: `warning: /config: postgresql.parameters.wal_level: needs one of hot_standby, replica, logical`,

@@ -65,6 +65,8 @@ type Postgres struct {
 	PGIdent      []string // nil: not managed
 	CustomConf   string
 	RecoveryConf map[string]string
+	// ByRole is what replaces the above in a role; see For.
+	ByRole map[string]RoleSettings
 
 	// Backup is pgha.backup; the driver needs it for archive and restore commands.
 	Backup Backup
@@ -74,6 +76,7 @@ type Postgres struct {
 	CreateReplicaMethods []string                 // never empty
 	Methods              map[string]*CustomMethod // every method of that list but basebackup
 	BaseBackup           []Option
+	RewindOptions        []Option // long options of pg_rewind
 
 	PGPass       string // password file; empty: the agent chooses ~/pgpass
 	PgCtlTimeout time.Duration

@@ -186,7 +186,7 @@ func (x *explainer) postgres() {
 		path := "postgresql." + p.key
 		if slices.Contains(localOnlyPG, p.key) {
 			x.note(path, "/config sets it, too, ignored: it counts only in the node's own file")
-		} else if l := local.get(p.key); p.key != "parameters" && p.key != "use_slots" && l != nil {
+		} else if l := local.get(p.key); !slices.Contains(parameterKeys, p.key) && p.key != "use_slots" && l != nil {
 			for key := range x.out {
 				if key == path || strings.HasPrefix(key, path+".") {
 					x.note(key, "/config sets %s, too: this node's own value replaces it as a whole", path)
@@ -194,10 +194,12 @@ func (x *explainer) postgres() {
 			}
 		}
 	}
-	if params := dyn.get("parameters"); params.isMap() {
-		for _, p := range params.pairs {
-			if name := strings.ToLower(p.key); local.get("parameters", p.key) != nil && !isControlled(name) {
-				x.note("postgresql.parameters."+name, "/config sets %v, too: this node's own value wins", p.value.plain())
+	for _, section := range parameterKeys {
+		if params := dyn.get(section); params.isMap() {
+			for _, p := range params.pairs {
+				if name := strings.ToLower(p.key); local.get(section, p.key) != nil && !isControlled(name) {
+					x.note("postgresql."+section+"."+name, "/config sets %v, too: this node's own value wins", p.value.plain())
+				}
 			}
 		}
 	}

@@ -22,15 +22,15 @@ var contractKeys = map[string]string{
 	"etcd":      "+host +port +hosts +url +proxy +use_proxies +srv +discovery_srv +srv_domain +srv_suffix +protocol +username +password +cacert +cert +key",
 	"bootstrap": "+dcs +method +initdb +pg_hba +post_bootstrap +post_init -users",
 	"postgresql": "+listen +connect_address +proxy_address +data_dir +config_dir +config_base_name +bin_dir +database +parameters " +
-		"?parameters_primary ?parameters_replica ?parameters_standby_leader +pg_hba +pg_ident " +
-		"?pg_hba_primary ?pg_hba_replica ?pg_hba_standby_leader ?pg_ident_primary ?pg_ident_replica ?pg_ident_standby_leader " +
-		"+custom_conf +recovery_conf +create_replica_methods +create_replica_method +basebackup ?rewind +pgpass " +
+		"+parameters_primary +parameters_replica ?parameters_standby_leader +pg_hba +pg_ident " +
+		"+pg_hba_primary +pg_hba_replica ?pg_hba_standby_leader +pg_ident_primary +pg_ident_replica ?pg_ident_standby_leader " +
+		"+custom_conf +recovery_conf +create_replica_methods +create_replica_method +basebackup +rewind +pgpass " +
 		"+callbacks.on_start +callbacks.on_stop +callbacks.on_restart +callbacks.on_reload +callbacks.on_role_change +pre_promote +before_stop " +
 		"+pg_ctl_timeout +use_pg_rewind +remove_data_directory_on_rewind_failure +remove_data_directory_on_diverged_timelines " +
 		"+use_unix_socket +use_unix_socket_repl -use_slots +krbsrvname",
 	"postgresql.bin_name":       "+pg_ctl +initdb +pg_controldata +pg_basebackup +postgres +pg_isready +pg_rewind",
 	"postgresql.authentication": authKeysOf("superuser") + authKeysOf("replication") + authKeysOf("rewind"),
-	"tags":                      "+nofailover +failover_priority +nosync +sync_priority +clonefrom +noloadbalance +replicatefrom ?nostream",
+	"tags":                      "+nofailover +failover_priority +nosync +sync_priority +clonefrom +noloadbalance +replicatefrom +nostream",
 	"watchdog":                  "+mode +device +safety_margin +driver",
 	"pgha":                      "+leash +restapi_strict +verify_peers +dcs_commands +run_dir +postgresql_log_keep",
 }
@@ -45,7 +45,7 @@ func authKeysOf(role string) string {
 
 // contractDynamic is the same for /config and bootstrap.dcs (§3.2).
 const contractDynamic = "+ttl +loop_wait +retry_timeout +maximum_lag_on_failover +maximum_lag_on_syncnode +check_timeline +max_timelines_history " +
-	"+primary_start_timeout +master_start_timeout +primary_stop_timeout +master_stop_timeout ?primary_race_backoff +synchronous_mode +synchronous_mode_strict " +
+	"+primary_start_timeout +master_start_timeout +primary_stop_timeout +master_stop_timeout +primary_race_backoff +synchronous_mode +synchronous_mode_strict " +
 	"+synchronous_node_count +failsafe_mode +pause +member_slots_ttl ?slots ?permanent_slots ?permanent_replication_slots ?ignore_slots " +
 	"?standby_cluster.host ?standby_cluster.port ?standby_cluster.primary_slot_name ?standby_cluster.create_replica_methods " +
 	"?standby_cluster.restore_command ?standby_cluster.archive_cleanup_command ?standby_cluster.recovery_min_apply_delay"

@@ -51,6 +51,7 @@ func decodeDynamic(root *node) (*Dynamic, error) {
 		MaxTimelinesHistory:   clampInt(root.intAt(0, "", "max_timelines_history")),
 		PrimaryStartTimeout:   root.timeoutAt(300, "primary_start_timeout", "master_start_timeout"),
 		PrimaryStopTimeout:    root.timeoutAt(0, "primary_stop_timeout", "master_stop_timeout"),
+		PrimaryRaceBackoff:    seconds(root.intAt(0, "s", "primary_race_backoff")),
 		SynchronousModeStrict: root.boolAt(false, "synchronous_mode_strict"),
 		FailsafeMode:          root.boolAt(false, "failsafe_mode"),
 		Pause:                 root.boolAt(false, "pause"),

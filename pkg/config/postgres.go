@@ -42,15 +42,22 @@ func mergePostgres(local, dyn *node) *node {
 	for _, k := range localOnlyPG {
 		out.remove(k)
 	}
-	params := mergeParameters(local.get("parameters"), out.get("parameters"))
+	params := map[string]*node{}
+	for _, k := range parameterKeys {
+		params[k] = mergeParameters(local.get(k), out.get(k))
+	}
 	if local.isMap() {
 		for _, p := range local.pairs {
-			if p.key != "use_slots" && p.key != "parameters" {
+			if p.key != "use_slots" && params[p.key] == nil {
 				out.set(p.key, p.value)
 			}
 		}
 	}
-	out.set("parameters", params)
+	for _, k := range parameterKeys {
+		if k == "parameters" || len(params[k].pairs) > 0 {
+			out.set(k, params[k])
+		}
+	}
 	return out
 }
 
@@ -104,6 +111,8 @@ func decodePostgres(n *node, backup Backup) Postgres {
 		CustomConf:     n.strAt("", "custom_conf"),
 		RecoveryConf:   scalarMap(n.get("recovery_conf")),
 		BaseBackup:     decodeOptions(n.get("basebackup")),
+		RewindOptions:  decodeOptions(n.get("rewind")),
+		ByRole:         decodeRoles(n),
 		PGPass:         n.strAt("", "pgpass"),
 		PgCtlTimeout:   seconds(n.intAt(60, "s", "pg_ctl_timeout")),
 		UsePgRewind:    n.boolAt(false, "use_pg_rewind"),

@@ -158,9 +158,6 @@ func postgresqlRows() []row {
 		{path: "database", kind: kStr},
 		{path: "authentication", kind: kMap},
 		{path: "parameters", kind: kGUCs},
-		{path: "parameters_primary", kind: kGUCs, st: later},
-		{path: "parameters_replica", kind: kGUCs, st: later},
-		{path: "parameters_standby_leader", kind: kGUCs, st: later},
 		{path: "pg_hba", kind: kList},
 		{path: "pg_ident", kind: kList},
 		{path: "custom_conf", kind: kPath},
@@ -168,7 +165,7 @@ func postgresqlRows() []row {
 		{path: "create_replica_methods", kind: kList},
 		{path: "create_replica_method", kind: kList},
 		{path: "basebackup", kind: kOptions},
-		{path: "rewind", kind: kOptions, st: later},
+		{path: "rewind", kind: kOptions},
 		{path: "pgpass", kind: kPath},
 		{path: "callbacks", kind: kMap},
 		{path: "pre_promote", kind: kStr},
@@ -182,8 +179,13 @@ func postgresqlRows() []row {
 		{path: "use_slots", kind: kBool},
 		{path: "krbsrvname", kind: kStr},
 	}
-	for _, role := range []string{"primary", "replica", "standby_leader"} {
-		rows = append(rows, row{path: "pg_hba_" + role, kind: kList, st: later}, row{path: "pg_ident_" + role, kind: kList, st: later})
+	for _, role := range roleWords {
+		st := inEffect
+		if role == "standby_leader" {
+			st = later // with standby_cluster
+		}
+		rows = append(rows, row{path: "parameters_" + role, kind: kGUCs, st: st},
+			row{path: "pg_hba_" + role, kind: kList, st: st}, row{path: "pg_ident_" + role, kind: kList, st: st})
 	}
 	for _, cb := range callbackNames {
 		rows = append(rows, row{path: "callbacks." + cb, kind: kStr})
@@ -222,7 +224,7 @@ func tagRows() []row {
 		{path: "clonefrom", kind: kBool},
 		{path: "noloadbalance", kind: kBool},
 		{path: "replicatefrom", kind: kStr},
-		{path: "nostream", kind: kBool, st: later},
+		{path: "nostream", kind: kBool},
 	}
 }
 
@@ -296,7 +298,7 @@ func dynamicRows() []row {
 		{path: "master_start_timeout", kind: kInt, unit: "s", min: 0, max: maxInt31},
 		{path: "primary_stop_timeout", kind: kInt, unit: "s", min: 0, max: maxInt31},
 		{path: "master_stop_timeout", kind: kInt, unit: "s", min: 0, max: maxInt31},
-		{path: "primary_race_backoff", kind: kInt, unit: "s", min: 0, max: maxInt31, st: later},
+		{path: "primary_race_backoff", kind: kInt, unit: "s", min: 0, max: maxInt31},
 		{path: "synchronous_mode", kind: kBoolOrEnum, enum: "off on quorum"},
 		{path: "synchronous_mode_strict", kind: kBool},
 		{path: "synchronous_node_count", kind: kInt, min: 1, max: maxInt31},

@@ -10,6 +10,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/pgha/pgha/pkg/config"
 )
 
 const (
@@ -32,9 +34,9 @@ func (s *Server) confPath() string {
 func (s *Server) baseConfName() string { return s.config().ConfigBaseName + ".base.conf" }
 
 // wanted gives the server's parameters and those of them that go on its
-// command line, for a server of the given major version.
-func (s *Server) wanted(major int) (all, cmdline settings) {
-	c := s.config()
+// command line, for a server of the given major version in the given role.
+func (s *Server) wanted(major int, role Role) (all, cmdline settings) {
+	c := s.configFor(role)
 	all, cmdline = make(settings), make(settings)
 	for name, value := range c.Parameters {
 		if name = strings.ToLower(name); !recoveryGUCs[name] {
@@ -136,9 +138,18 @@ func quoteConf(v string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, "'", "''").Replace(v) + "'"
 }
 
-// confFile is one rendering of postgresql.conf, and the command line that
-// belongs to it.
+// configFor is the configuration of a server in a role (wire contract §1.8).
+func (s *Server) configFor(role Role) config.Postgres {
+	if role == RolePrimary {
+		return s.config().For("primary")
+	}
+	return s.config().For("replica")
+}
+
+// confFile is one rendering of postgresql.conf for a server in a role, and the
+// command line that belongs to it.
 type confFile struct {
+	role    Role
 	text    string
 	cmdline settings
 	raised  map[string]Pending
@@ -152,7 +163,7 @@ func (s *Server) renderConf(ctx context.Context, role Role, up *Upstream, follow
 	if err != nil {
 		return confFile{}, err
 	}
-	f, err := s.renderBase(ctx, major, role == RoleStandby)
+	f, err := s.renderBase(ctx, major, role)
 	switch {
 	case err != nil:
 		return confFile{}, err
@@ -168,13 +179,13 @@ func (s *Server) renderConf(ctx context.Context, role Role, up *Upstream, follow
 	return f, nil
 }
 
-// renderBase renders all but the recovery part. replays: the server will
-// replay WAL of another one, whose settings it must not fall short of.
-func (s *Server) renderBase(ctx context.Context, major int, replays bool) (confFile, error) {
-	all, cmdline := s.wanted(major)
+// renderBase renders all but the recovery part. A standby replays WAL of
+// another server, whose settings it must not fall short of.
+func (s *Server) renderBase(ctx context.Context, major int, role Role) (confFile, error) {
+	all, cmdline := s.wanted(major, role)
 	s.dropUnknown(ctx, all)
-	f := confFile{cmdline: cmdline}
-	if replays {
+	f := confFile{role: role, cmdline: cmdline}
+	if role == RoleStandby {
 		control, err := s.ControlData(ctx)
 		if err != nil {
 			return confFile{}, err
@@ -268,7 +279,7 @@ func (s *Server) storeConf(f confFile) (changed bool, err error) {
 		return false, err
 	}
 	s.reportBackupConfig(s.WriteBackupConfig())
-	access, err := s.writeAccess()
+	access, err := s.writeAccess(s.configFor(f.role))
 	return changed || access, err
 }
 

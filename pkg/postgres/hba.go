@@ -7,12 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/pgha/pgha/pkg/config"
 )
 
 // writeAccess writes pg_hba.conf and pg_ident.conf when they are configured
 // and not redirected by hba_file or ident_file.
-func (s *Server) writeAccess() (changed bool, err error) {
-	c := s.config()
+func (s *Server) writeAccess(c config.Postgres) (changed bool, err error) {
 	for _, f := range []struct {
 		guc, name string
 		lines     []string

@@ -88,6 +88,7 @@ func (s *Server) pgRewind(ctx context.Context, up Upstream) (RewindResult, error
 	source := dsn.String() + " options='-c jit=off'"
 	args := []string{"-D", s.config().DataDir, "--source-server", source, "--progress"}
 	args = append(args, s.restoreTargetWAL(ctx)...)
+	args = append(args, s.rewindOptions()...)
 	if err := s.Begin(KindRewind, true); err != nil {
 		return RewindRetry, err
 	}
@@ -124,6 +125,27 @@ func (s *Server) pgRewind(ctx context.Context, up Upstream) (RewindResult, error
 		return RewindRetry, err
 	}
 	return RewindFailed, err
+}
+
+// rewindForbidden are the options of pg_rewind that the driver owns (wire
+// contract §1.8).
+var rewindForbidden = map[string]bool{
+	"target-pgdata": true, "source-pgdata": true, "source-server": true, "write-recovery-conf": true, "dry-run": true,
+	"restore-target-wal": true, "config-file": true, "no-ensure-shutdown": true, "version": true, "help": true, "progress": true,
+}
+
+// rewindOptions renders postgresql.rewind.
+func (s *Server) rewindOptions() []string {
+	var args []string
+	for _, o := range s.config().RewindOptions {
+		name := strings.TrimLeft(o.Name, "-")
+		if rewindForbidden[name] {
+			s.log.Error("dropping an option that pg_rewind may not be given here", "option", name)
+			continue
+		}
+		args = append(args, longOption(name, o))
+	}
+	return args
 }
 
 // rewindChanges tells from a line of pg_rewind's progress that it has begun to
@@ -201,7 +223,7 @@ func (s *Server) lastOptions() []string {
 	if err != nil {
 		return []string{"-D", s.config().DataDir}
 	}
-	_, cmdline := s.wanted(major)
+	_, cmdline := s.wanted(major, s.DiskRole())
 	return s.commandLine(cmdline)
 }
 
