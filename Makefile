@@ -12,7 +12,7 @@ FUZZTIME ?= 10s
 SIMTIME ?= 60s
 CHAOS = $(PROGRESS) breaking env PGHA_BIN=$(CURDIR)/bin $(GO) test -tags e2e -count=1 -timeout 5h -v -run 'TestChaos$$' ./test/chaos
 
-.PHONY: all build man demo test vet unit e2e chaos chaos-quick e2e-long backup interop bench systemd lint fuzz sim sim-long mutants cross clean
+.PHONY: all build man demo test vet unit e2e chaos chaos-quick e2e-long backup interop interop-trixie bench systemd lint fuzz sim sim-long mutants cross clean
 
 all: build
 
@@ -82,6 +82,14 @@ interop:
 	@scripts/deps.sh patroni
 	@$(MAKE) --no-print-directory build
 	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/interop
+
+# The same with the Patroni of Debian trixie (4.0.7), which is fetched once and not
+# installed.
+interop-trixie:
+	@scripts/deps.sh chaos
+	@$(MAKE) --no-print-directory build
+	@patroni=$$(test/interop/trixie.sh) && PGHA_PATRONI=$$patroni \
+		$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/interop
 
 # pgha beside Patroni, as root, on a machine that does nothing else meanwhile; the
 # table goes into docs/benchmarks.md.

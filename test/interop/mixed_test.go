@@ -28,7 +28,7 @@ func TestMixedCluster(t *testing.T) {
 
 	// Patroni hands over to pgha, at the word of Patroni's command line.
 	began := lab.Boottime()
-	c.patronictl(theirs, "switchover", "--master", old.Name, "--candidate", ours.Name, "--force")
+	c.patronictl(theirs, "switchover", "--leader", old.Name, "--candidate", ours.Name, "--force")
 	c.leads(ours)
 	gap := c.gap(began)
 	c.streaming()
