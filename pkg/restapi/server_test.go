@@ -351,6 +351,21 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestSilentTLSClients: whoever connects and says nothing holds up nobody else
+// (scar 130 of docs/scenarios.md).
+func TestSilentTLSClients(t *testing.T) {
+	p := newPKI(t)
+	s := start(t, newAgent(t, "healthy-async", "pg-db-02"), Settings{RestAPI: config.RestAPI{CertFile: p.server, CAFile: p.ca}})
+	for range 5 {
+		talk(t, s, "")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if status, _, err := tlsClient(t, config.Ctl{CACert: p.ca}, false).Get(ctx, "https://"+s.Addr().String()+"/primary"); err != nil || status != 200 {
+		t.Errorf("beside silent clients: %d %v", status, err)
+	}
+}
+
 func TestTLSRequiredAndReload(t *testing.T) {
 	p := newPKI(t)
 	a := newAgent(t, "healthy-async", "pg-db-02")

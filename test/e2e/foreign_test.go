@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,6 +46,30 @@ func TestForeignDataDirectory(t *testing.T) {
 	r.must(os.Rename(own, victim.DataDir))
 	r.must(r.StartAgent(victim))
 	r.streaming(lab.Boottime())
+	r.sameLeader()
+	r.finish(none)
+}
+
+// Scenario 7: a second agent under the name of a member that runs refuses to
+// start, and says why.
+func TestDuplicateName(t *testing.T) {
+	r := begin(t)
+	n := r.replica()
+	text, err := os.ReadFile(n.Config)
+	r.must(err)
+	host, _, err := net.SplitHostPort(n.REST)
+	r.must(err)
+	twin := filepath.Join(n.Dir, "twin")
+	r.must(r.WriteOwnFile(twin+".yml", []byte(strings.NewReplacer(n.REST, host+":28019", n.Addr, host+":28018", n.DataDir, twin, filepath.Join(n.Dir, "run"), twin+"-run").Replace(string(text))), 0o600))
+	ctx, cancel := context.WithTimeout(r.ctx, settle)
+	defer cancel()
+	out, err := r.AsServer(ctx, n, filepath.Join(r.Bin(), "pgha-agent"), twin+".yml")
+	if want := "a member called " + n.Name + " is running already"; err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(out, want) {
+		t.Errorf("the twin ended with %v and does not say %q:\n%s", err, want, out)
+	}
+	if _, err := os.Stat(twin); err == nil {
+		t.Error("the twin made a data directory")
+	}
 	r.sameLeader()
 	r.finish(none)
 }

@@ -253,6 +253,11 @@ func TestConfigure(t *testing.T) {
 		if kv, _ := r.srv.Get(base + "/config"); string(kv.Value) != `{"ttl":40}` {
 			t.Errorf("a missing /config is not restored: %q", kv.Value)
 		}
+		for _, doc := range r.docs { // scar 19: who is told nothing keeps what was in force
+			if doc == "" {
+				t.Errorf("told of a /config that is not there: %q", r.docs)
+			}
+		}
 	})
 }
 
