@@ -83,12 +83,12 @@ interop:
 	@$(MAKE) --no-print-directory build
 	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/interop
 
-# The same with the Patroni of Debian trixie (4.0.7), which is fetched once and not
-# installed.
+# The same with the Patroni (4.0.7) and the vip-manager of Debian trixie, which are
+# fetched once and not installed.
 interop-trixie:
 	@scripts/deps.sh chaos
 	@$(MAKE) --no-print-directory build
-	@patroni=$$(test/interop/trixie.sh) && PGHA_PATRONI=$$patroni \
+	@programs=$$(test/interop/trixie.sh) && PGHA_PATRONI=$$programs/patroni PGHA_VIP_MANAGER=$$programs/vip-manager \
 		$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/interop
 
 # pgha beside Patroni, as root, on a machine that does nothing else meanwhile; the

@@ -16,7 +16,7 @@ const migrateDoc = "../../docs/migrate-from-patroni.md"
 // docs/migrate-from-patroni.md, word for word, under a writer that never stops:
 // from Patroni to pgha node by node, and back.
 func TestMigrationManual(t *testing.T) {
-	c := start(t, nil)
+	c := start(t, patroniProgram(t), nil)
 	values := map[string]string{
 		"PATRONICTL_CONFIG_FILE": c.Nodes[0].Config,
 		"CONFIG":                 "",

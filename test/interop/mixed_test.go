@@ -13,7 +13,7 @@ import (
 // A cluster with members of both kinds: each can lead the others, each kind's
 // command line operates both, and each takes over from the other.
 func TestMixedCluster(t *testing.T) {
-	c := start(t, nil)
+	c := start(t, patroniProgram(t), nil)
 	old := c.leader()
 	ours, theirs := c.replicas()[0], c.replicas()[1]
 	c.change(ours, false)

@@ -47,8 +47,7 @@ func patroniProgram(t *testing.T) string {
 	return path
 }
 
-// cluster is a cluster of three under load, all of whose agents are Patroni's at
-// first.
+// cluster is a cluster of three under load.
 type cluster struct {
 	*testing.T
 	*lab.Lab
@@ -57,21 +56,27 @@ type cluster struct {
 	load    *lab.Load
 }
 
-func start(t *testing.T, dcs map[string]any) *cluster {
+// start builds a cluster all of whose agents are Patroni's at first; pgha's, with
+// patroni "". change, if given, changes the lab's options.
+func start(t *testing.T, patroni string, change func(*lab.Options)) *cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	t.Cleanup(cancel)
-	c := &cluster{T: t, ctx: ctx, patroni: patroniProgram(t)}
+	c := &cluster{T: t, ctx: ctx, patroni: patroni}
 	dir, err := os.MkdirTemp("", "pgha-interop-")
 	c.must(err)
 	c.must(os.Chmod(dir, 0o755))
 	bin, err := filepath.Abs(filepath.Join("..", "..", "bin"))
 	c.must(err)
-	c.Lab, err = lab.New(lab.Options{
+	opts := lab.Options{
 		Dir: dir, Etcd: 3, BinDir: bin, Network: lab.Namespaces, TTL: ttl, LoopWait: loopWait, RetryTimeout: retryTimeout,
-		Patroni: c.patroni, DCS: dcs,
-		Config: map[string]any{"restapi": map[string]any{"authentication": map[string]any{"username": "admin", "password": "rig"}}},
-	})
+		Patroni: c.patroni,
+		Config:  map[string]any{"restapi": map[string]any{"authentication": map[string]any{"username": "admin", "password": "rig"}}},
+	}
+	if change != nil {
+		change(&opts)
+	}
+	c.Lab, err = lab.New(opts)
 	c.must(err)
 	t.Cleanup(c.end)
 	c.must(c.StartEtcd(ctx))

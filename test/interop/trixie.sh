@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes a place with the Patroni of Debian trixie in it, without installing
-# anything on this host: packages are fetched and unpacked, and their Python is
-# started with their libraries. Prints the path of its agent, for PGHA_PATRONI;
-# patronictl is beside it. As root, for the place must be readable by all.
+# Makes a place with the Patroni and the vip-manager of Debian trixie in it, without
+# installing anything on this host: packages are fetched and unpacked, and their
+# Python is started with their libraries. Prints the directory of patroni, patronictl
+# and vip-manager. As root, for the place must be readable by all.
 #
 # PGHA_TRIXIE_TREE    where it is kept between runs
 # PGHA_DEBIAN_MIRROR  another mirror than deb.debian.org
@@ -31,7 +31,7 @@ if [ ! -e "$tree/.complete" ]; then
 	apt=(apt-get -q -y -o "Dir::State=$work/state" -o "Dir::State::status=$work/status" -o "Dir::Cache=$work/cache"
 		-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Acquire::Languages=none -o APT::Sandbox::User=root)
 	"${apt[@]}" update >"$work/log" 2>&1 &&
-		"${apt[@]}" install --download-only --no-install-recommends patroni >>"$work/log" 2>&1 || {
+		"${apt[@]}" install --download-only --no-install-recommends patroni python3-etcd vip-manager2 >>"$work/log" 2>&1 || {
 		tail -n 20 "$work/log" >&2
 		fail "cannot fetch Patroni from $mirror"
 	}
@@ -47,13 +47,14 @@ if [ ! -e "$tree/.complete" ]; then
 		exec $loader --library-path $libraries --argv0 "\$0" $python "\$@"
 	X
 	chmod 755 "$tree/usr/bin/python"
-	mkdir "$tree/agent"
+	mkdir "$tree/programs"
 	for program in patroni patronictl; do
-		sed "1s|.*|#!$tree/usr/bin/python|" "$tree/usr/bin/$program" >"$tree/agent/$program"
-		chmod 755 "$tree/agent/$program"
+		sed "1s|.*|#!$tree/usr/bin/python|" "$tree/usr/bin/$program" >"$tree/programs/$program"
+		chmod 755 "$tree/programs/$program"
 	done
+	cp "$tree/usr/bin/vip-manager" "$tree/programs/"
 	chmod -R a+rX "$tree"
-	"$tree/agent/patroni" --version >&2 || fail "what was fetched does not run"
+	"$tree/programs/patroni" --version >&2 && "$tree/programs/vip-manager" --version >&2 || fail "what was fetched does not run"
 	touch "$tree/.complete"
 fi
-echo "$tree/agent/patroni"
+echo "$tree/programs"
