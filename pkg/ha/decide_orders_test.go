@@ -109,6 +109,11 @@ func TestPaused(t *testing.T) { // 1.23, G1, H1, H2, H4
 			no(o)
 			o.DCS.Cluster.Status.Beat = nil
 		}, action: Claim{}, reason: ElectionWins},
+		{name: "1.23.3 not on a timeline that was left", change: func(o *Observation) { // S2: all others would take its word for etcd going back
+			paused3(o)
+			no(o)
+			o.DCS.Cluster.Status.Beat.Released, o.DCS.Cluster.Status.Beat.Timeline = true, 2
+		}, reason: PausedNoAction},
 		{name: "1.23.3 after the hold-off", change: func(o *Observation) { paused3(o); no(o) }, reason: PausedNoAction},
 		{name: "1.23.4 a primary without the lock goes on", change: func(o *Observation) { paused3(o); lost(o); o.DCS.Cluster.Leader.Name = "n2" }, reason: PausedLeaves},
 		{name: "1.23.6/H2 demoted by hand: release", change: func(o *Observation) { paused3(o); o.PG.Row.InRecovery = true }, action: Release{}, reason: PausedReleases},

@@ -104,10 +104,10 @@ func pausedLeaderless(o *Observation) Decision {
 		return o.then(CleanFailover{Revision: f.ModRevision}, FailoverCleaned, f.Candidate+" is no member any more")
 	case !o.PG.Row.InRecovery && f != nil && f.Candidate != "" && f.Candidate != o.Me.Name: // 2.4
 		return o.rest(PausedNoAction, ", leaving it to the requested candidate "+f.Candidate)
+	case (!o.PG.Row.InRecovery || o.wanted()) && o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster): // S2, whoever named or promoted it
+		return o.rest(PausedNoAction, ", there is no leader, and my timeline is older than the cluster's")
 	case !o.PG.Row.InRecovery && known && o.Memory.holdOff(o) == 0: // 3
 		return o.then(Claim{}, ElectionWins)
-	case o.wanted() && o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster): // S2, whoever named it
-		return o.rest(PausedNoAction, ", there is no leader, and my timeline is older than the cluster's")
 	case o.wanted() && o.DCS.Cluster.Failover.ScheduledAt.IsZero() && !o.Settings.NoFailover: // 2, 2.1.2
 		return o.then(Claim{}, ElectionWins)
 	}

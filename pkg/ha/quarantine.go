@@ -119,7 +119,7 @@ func quarantine(o *Observation) Decision {
 		return recoverLeader(o) // what was the primary under the lock of this etcd may be it again
 	case held || o.PG.DataDir != DataDirPresent || o.PG.Process == ProcessUnsure:
 		return o.rest(Quarantined, why)
-	case o.Settings.Pause && o.runsAsPrimary() && o.DCS.Cluster.Leader == nil && !o.orderedElsewhere() && m.holdOff(o) == 0:
+	case o.Settings.Pause && o.runsAsPrimary() && o.PG.Row.Timeline >= m.Seen.Timeline && o.DCS.Cluster.Leader == nil && !o.orderedElsewhere() && m.holdOff(o) == 0:
 		return o.then(Claim{}, QuarantineClaims, why)
 	case o.Settings.Pause:
 		return o.rest(Quarantined, why)

@@ -138,7 +138,13 @@ func TestQuarantine(t *testing.T) {
 			down(o, "in production")
 		}, StartAsPrimary, Start{Primary: true}},
 		"paused: a primary without the lock claims it": {func(o *Observation) { emptied(o); lost(o); paused3(o) }, QuarantineClaims, Claim{}},
-		"paused: a standby stays":                      {func(o *Observation) { replica(o); emptied(o); paused3(o) }, Quarantined, nil},
+		"paused: a primary on an older timeline does not": {func(o *Observation) {
+			emptied(o)
+			lost(o)
+			paused3(o)
+			o.Memory.Seen.Timeline = o.PG.Row.Timeline + 1
+		}, Quarantined, nil},
+		"paused: a standby stays": {func(o *Observation) { replica(o); emptied(o); paused3(o) }, Quarantined, nil},
 		"paused: the leash is set aside": {func(o *Observation) {
 			emptied(o)
 			o.Settings.Pause = true
