@@ -31,6 +31,7 @@ type keeper struct {
 	client *leash.Client
 	status leash.Status
 	told   leash.WatchdogOptions // what the leash was told last
+	due    leash.Extension       // what it would not take before it knew the timing in force
 	exited chan struct{}         // of the current server; closed when there is none
 	group  sync.WaitGroup
 	closed bool
@@ -58,7 +59,7 @@ func (k *keeper) attach(ctx context.Context) error {
 	default:
 		return nil
 	}
-	if err := k.tellWatchdog(ctx); err != nil { // it may be armed by an agent of before
+	if err := k.tell(ctx); err != nil { // it may be armed by an agent of before
 		k.log.Warn(err.Error())
 	}
 	if err := k.refresh(ctx); err != nil {
@@ -345,20 +346,6 @@ func (k *keeper) Arm(ctx context.Context, epoch int64, deadline ha.Instant) erro
 		}
 		return c.Arm(ctx, epoch, int64(deadline))
 	})
-}
-
-// Extend implements loop.Leash.
-func (k *keeper) Extend(epoch int64, deadline ha.Instant) {
-	k.mu.Lock()
-	c := k.client
-	k.mu.Unlock()
-	if c == nil {
-		return
-	}
-	if err := c.Extend(epoch, int64(deadline)); err != nil {
-		k.log.Warn(err.Error())
-		k.wake()
-	}
 }
 
 // Disarm implements loop.Leash.

@@ -57,7 +57,7 @@ func (a *agent) takeDocument(_ context.Context, doc []byte) {
 	a.log.Info("the dynamic configuration changed")
 	a.complain(config.ValidateDynamic(doc))
 	a.backupsChanged(&old.PGHA.Backup)
-	a.retellWatchdog()
+	a.retellLeash()
 	a.node.apply(false)
 	a.keepDocument(doc)
 }
@@ -170,7 +170,7 @@ func (a *agent) reload() {
 	if old.Local.Watchdog != local.Watchdog {
 		a.sayWatchdog()
 	}
-	a.retellWatchdog()
+	a.retellLeash()
 	if err := a.api.Reconfigure(restapi.Settings{RestAPI: local.RestAPI, Strict: a.config.Load().PGHA.RestAPIStrict}); err != nil {
 		a.log.Error("restapi: " + err.Error() + "; restart the agent to change it")
 	}

@@ -18,7 +18,8 @@ type guardian interface {
 	loop.Leash
 	// attach takes over what an earlier run of the agent left behind.
 	attach(ctx context.Context) error
-	tellWatchdog(ctx context.Context) error
+	// retell passes changed settings on.
+	retell(ctx context.Context)
 	close(ctx context.Context)
 }
 
@@ -60,7 +61,7 @@ func (u *unleashed) attach(ctx context.Context) error {
 	return u.Adopt(u.dataDir)
 }
 
-func (u *unleashed) tellWatchdog(context.Context) error { return nil }
+func (u *unleashed) retell(context.Context) {}
 
 // close implements guardian: the server goes on without us.
 func (u *unleashed) close(context.Context) {}

@@ -76,18 +76,6 @@ func marginFits(margin int, ttl, loopWait time.Duration) bool {
 	return timeout >= loopWait
 }
 
-// retellWatchdog passes changed settings or a changed timing on, off the loop's path.
-func (a *agent) retellWatchdog() {
-	a.node.background(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, leashTimeout)
-		defer cancel()
-		if err := a.keeper.tellWatchdog(ctx); err != nil {
-			a.log.Warn("tell the leash of the watchdog's settings: " + err.Error())
-		}
-		a.wake()
-	})
-}
-
 // tellWatchdog gives the leash the settings in force, if they are news. A device
 // that is open keeps its own until this node is demoted or paused.
 func (k *keeper) tellWatchdog(ctx context.Context) error {

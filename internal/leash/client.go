@@ -193,6 +193,8 @@ func (c *Client) Extend(epoch, deadline int64) error {
 		return ErrLatched
 	case !p.Armed || p.Epoch != epoch:
 		return ErrNotArmed
+	case deadline == p.Deadline:
+		return nil
 	}
 	if now := Now(); deadline <= now || deadline > now+p.Lmax {
 		return ErrDeadline
@@ -274,9 +276,20 @@ func (c *Client) Sweep(ctx context.Context, dataDir string) error {
 }
 
 // Configure changes the clamp of deadlines and the quiet time, after a change
-// of the TTL.
+// of the TTL. A leash that guards something takes no longer to fence and clamps
+// no nearer than before: the deadline in force is of the TTL before.
 func (c *Client) Configure(ctx context.Context, quiet, lmax time.Duration) error {
-	_, err := c.call(ctx, request{Op: opConfigure, Quiet: int64(quiet), Lmax: int64(lmax)})
+	st, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Armed || st.Suspended || st.Server != nil {
+		quiet, lmax = min(quiet, st.Quiet), max(lmax, st.Lmax)
+	}
+	if quiet == st.Quiet && lmax == st.Lmax {
+		return nil
+	}
+	_, err = c.call(ctx, request{Op: opConfigure, Quiet: int64(quiet), Lmax: int64(lmax)})
 	return err
 }
 

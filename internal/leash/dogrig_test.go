@@ -268,7 +268,7 @@ func TestWatchdogOldLeash(t *testing.T) {
 	for op := range asked {
 		ops = append(ops, op)
 	}
-	if want := []string{opHello, opConfigure, opStatus, opStatus}; !slices.Equal(ops, want) {
+	if want := []string{opHello, opStatus, opConfigure, opStatus, opStatus}; !slices.Equal(ops, want) {
 		t.Errorf("asked %v, want %v", ops, want)
 	}
 }

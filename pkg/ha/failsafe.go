@@ -56,8 +56,8 @@ type FailsafeWrite struct {
 // Agree returns the lease after every member of /failsafe promised, in answer to
 // a round sent at sent, to outwait it: the same arithmetic as for a renewal.
 func (l Lease) Agree(sent Instant, t Timing) Lease {
+	l.Promise = max(l.Promise, l.Announce(sent, t)) // the next beat must announce what still binds
 	l.Deadline = max(l.Deadline, sent.Add(t.Budget))
-	l.Promise = max(l.Promise, t.TTL) // the next beat must announce what still binds
 	l.Timing, l.Agreed = t, sent
 	return l
 }

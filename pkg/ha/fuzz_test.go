@@ -115,7 +115,8 @@ func observation(d *dice) *Observation {
 	}
 	if d.of(4) == 1 {
 		o.Reinit = Reinit{Serial: int64(d.of(3)), Force: d.yes(), FromLeader: d.yes(), Cancel: d.yes()}
-		m.Reinit = ReinitMemory{Seen: int64(d.of(3)), Wanted: d.yes(), Held: d.yes()}
+		m.Reinit = ReinitMemory{Seen: int64(d.of(3)), Wanted: d.yes()}
+		m.Reinit.Held = d.yes() && !m.Reinit.Wanted // an order of its own, which takes the place of the other
 	}
 	if d.of(4) == 1 {
 		o.Restart = Restarts{Now: RestartRequest{Serial: int64(d.of(3)), Pending: d.yes()},

@@ -82,12 +82,26 @@ func (l Lease) StopAt() Instant { return l.Deadline.Add(-l.Timing.Stop) }
 func (l Lease) Held(now Instant) bool { return l.Epoch != 0 && now < l.StopAt() }
 
 // Announce returns the TTL the next beat must carry: the new timing's, unless
-// an earlier beat allowed this node to act for longer than the new deadline.
+// this node may act for longer. An earlier beat may have given it a later deadline,
+// which then goes on being announced; and the leash, which is told of a new timing
+// beside the round, may still take the K of the one before.
 func (l Lease) Announce(sent Instant, t Timing) time.Duration {
-	if l.Epoch != 0 && l.Deadline > sent.Add(t.Budget) {
-		return max(l.Promise, t.TTL)
+	later := l.Deadline.Sub(sent.Add(t.Budget))
+	switch {
+	case l.Epoch == 0, later <= 0 && l.Timing.Kill <= t.Kill:
+		return t.TTL
+	case later <= 0:
+		return max(t.TTL, outwaits(t.Budget+l.Timing.Kill+t.Margin))
 	}
-	return t.TTL
+	return max(l.Promise, t.TTL, outwaits(t.Budget+later+max(l.Timing.Kill, t.Kill)+t.Margin))
+}
+
+// outwaits is the shortest wait, in whole milliseconds, that by the inequality of
+// safety B.2 ends after one of act on another clock.
+func outwaits(act time.Duration) time.Duration {
+	const ms, part = time.Millisecond, 1_000_000 - 2*rhoPPM
+	whole := (act + ms - 1) / ms
+	return (whole*1_000_000 + part - 1) / part * ms
 }
 
 // Claimed returns the lease of a claim sent at sent.

@@ -93,18 +93,19 @@ func TestIntervalsDisjoint(t *testing.T) {
 
 // TestDeadlineLaw (S7): over any sequence of rounds with any timings, the
 // deadline is that of some successful send, moves only forward, and every node
-// that waits what the last beat announced outwaits it.
+// that waits what the last beat announced outwaits it by the inequality of safety
+// B.2: the deadline, K and the margin are less than the wait, whatever the clocks.
 func TestDeadlineLaw(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		timing := func() Timing {
-			ttl := time.Duration(rapid.IntRange(5, 120).Draw(t, "ttl")) * sec
+			ttl := time.Duration(rapid.OneOf(rapid.IntRange(5000, 120_000), rapid.SampledFrom([]int{5000, 7000, 7999, 8000, 19_000, 19_999, 20_000})).Draw(t, "ttl ms")) * time.Millisecond
 			tm, _ := NewTiming(ttl, sec, sec)
 			return tm
 		}
 		now := Instant(1000 * sec)
 		tm := timing()
 		l := Claimed(10, now, tm)
-		legal := map[Instant]bool{now.Add(tm.Budget): true}
+		legal, kill := map[Instant]bool{now.Add(tm.Budget): true}, tm.Kill
 		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
 			now = now.Add(time.Duration(rapid.IntRange(1, 20_000).Draw(t, "pause")) * time.Millisecond)
 			if !l.Held(now) {
@@ -112,14 +113,18 @@ func TestDeadlineLaw(t *testing.T) {
 			}
 			before := l
 			tm = timing()
-			switch rapid.IntRange(0, 3).Draw(t, "outcome") {
+			switch rapid.IntRange(0, 4).Draw(t, "outcome") {
 			case 0: // failed
 				l.Attempt = now
 				if l.Deadline != before.Deadline {
 					t.Fatal("a failed round moved the deadline")
 				}
+				continue
 			case 1: // rule (d)
 				l = l.Reclaimed(l.Epoch+1, now, tm)
+				legal[now.Add(tm.Budget)] = true
+			case 2: // the failsafe mode, whose members wait the new TTL, or what they promised before
+				l = l.Agree(now, tm)
 				legal[now.Add(tm.Budget)] = true
 			default:
 				l = l.Extended(now, tm, l.Beat+1)
@@ -128,13 +133,12 @@ func TestDeadlineLaw(t *testing.T) {
 			if !legal[l.Deadline] || l.Deadline < before.Deadline {
 				t.Fatalf("deadline %v from %v", l.Deadline, before.Deadline)
 			}
-			// What the beat sent now announces covers the deadline and the kill.
-			if l.Attempt != l.Renewed {
-				continue
+			if kill = max(kill, tm.Kill); l.Deadline == now.Add(tm.Budget) { // the leash knows the timing of the round before
+				kill = max(before.Timing.Kill, tm.Kill)
 			}
-			slowest, _ := NewTiming(l.Promise, sec, sec)
-			if now.Add(slowest.Budget) < l.Deadline {
-				t.Fatalf("announced %v at %v, but the deadline is %v later", l.Promise, now, l.Deadline.Sub(now))
+			act := l.Deadline.Sub(now) + kill + tm.Margin
+			if act*1_000_000 > l.Promise*(1_000_000-2*rhoPPM) {
+				t.Fatalf("announced %v, but the deadline, K and the margin take %v", l.Promise, act)
 			}
 		}
 	})
@@ -151,6 +155,17 @@ func TestAnnounceShrinks(t *testing.T) {
 	at := noon.Add(long.Budget - short.Budget)
 	if l = l.Extended(at, short, 2); l.Promise != 5*sec || l.Deadline != at.Add(short.Budget) {
 		t.Errorf("once the old deadline is matched: promise %v, deadline in %v", l.Promise, l.Deadline.Sub(at))
+	}
+}
+
+// TestAnnounceAtTheBorder: with a ttl of 20 s K and the margin are larger than just
+// below, so that a deadline of before may be the later one.
+func TestAnnounceAtTheBorder(t *testing.T) {
+	below, _ := NewTiming(19_999*time.Millisecond, sec, sec)
+	above, _ := NewTiming(20*sec, sec, sec)
+	l := Claimed(1, noon, below).Extended(plus(100*time.Millisecond), above, 1)
+	if act := below.Budget - 100*time.Millisecond + above.Kill + above.Margin; l.Promise*998/1000 < act {
+		t.Errorf("announced %v, to be outwaited: %v", l.Promise, act)
 	}
 }
 

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/internal/leash"
+	"github.com/pgha/pgha/pkg/ha"
+)
+
+func (r *dogRig) leash() leash.Status {
+	r.Helper()
+	r.mu.Lock()
+	c := r.client
+	r.mu.Unlock()
+	st, err := c.Status(r.ctx)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return st
+}
+
+// TestLeashLearnsTheTiming: a ttl that changes under a primary reaches its leash,
+// which would refuse the deadlines of a much longer one, and stop the server.
+func TestLeashLearnsTheTiming(t *testing.T) {
+	r := newDogRig(t, leash.WatchdogOff)
+	o := r.spawn()
+	o.Lmax, o.Quiet = 10*time.Second, 500*time.Millisecond
+	r.spawn = func() leash.SpawnOptions { return o }
+	if err := r.Arm(r.ctx, 1, in(4*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	o.Lmax, o.Quiet = time.Minute, time.Second
+	far := in(27 * time.Second)
+	r.Extend(1, far)
+	r.until("the later deadline is taken", func() bool { return r.leash().Deadline == int64(far) })
+	if st := r.leash(); st.Lmax != time.Minute || st.Quiet != 500*time.Millisecond {
+		t.Errorf("limit %v, quiet %v: an armed leash takes no longer to fence", st.Lmax, st.Quiet)
+	}
+	o.Lmax, o.Quiet = 10*time.Second, 400*time.Millisecond
+	r.retell(r.ctx)
+	if st := r.leash(); st.Lmax != time.Minute || st.Quiet != 400*time.Millisecond {
+		t.Errorf("limit %v, quiet %v: the deadline in force is the longer ttl's", st.Lmax, st.Quiet)
+	}
+	r.Extend(1, far) // not later: what a first round with a shorter ttl does
+	if st := r.leash(); !st.Armed || ha.Instant(st.Deadline) != far {
+		t.Errorf("leash %+v", st)
+	}
+}
