@@ -27,6 +27,7 @@ var checks = []check{
 	{"etcd access", etcdAccess},
 	{"rest access", restAccess},
 	{"tls", tlsInForce},
+	{"certificates", certificates},
 	{"clock", clocks},
 	{"watchdog", watchdogs},
 	{"programs", programs},

@@ -167,7 +167,7 @@ func TestReportOrder(t *testing.T) {
 		t.Errorf("order: %+v", r.Findings)
 	}
 	text := r.String()
-	for _, want := range []string{"ERROR    n1, permissions: the data directory: mode 777\n         cure: ", "SKIPPED  x: y\n", "25 checks of cluster demo: 1 errors, 1 warnings, 1 notices\n"} {
+	for _, want := range []string{"ERROR    n1, permissions: the data directory: mode 777\n         cure: ", "SKIPPED  x: y\n", "26 checks of cluster demo: 1 errors, 1 warnings, 1 notices\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
 		}

@@ -68,7 +68,9 @@ type Facts struct {
 	EtcdErr  string
 	Members  []Member
 	Local    *Local // nil: this is no host of a member
-	Skipped  []string
+	// Certificates are of the REST APIs and of etcd, as they were presented.
+	Certificates []Certificate
+	Skipped      []string
 }
 
 // Member is one member as it answers.

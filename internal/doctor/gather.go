@@ -62,6 +62,7 @@ func Gather(ctx context.Context, src Source) *Facts {
 	group.Go(func() { local, skipped = examineHost(ctx, f.Config, f.Cluster) })
 	group.Wait()
 	f.Local = local
+	f.askCertificates(ctx)
 	f.Skipped = append(f.Skipped, skipped...)
 	return f
 }
