@@ -36,9 +36,11 @@ func (n *node) writeBackupConfig() {
 
 // bootstrap makes a new cluster the configured way and leaves its server
 // running; post_bootstrap comes later.
-func (n *node) bootstrap(ctx context.Context, progress progressFunc) error {
+func (n *node) bootstrap(ctx context.Context, a ha.Bootstrap, progress progressFunc) error {
 	b := n.config().Bootstrap
 	switch {
+	case a.From.Remote:
+		return n.bootstrapStandby(ctx, a, progress)
 	case b.Custom != nil:
 		return n.srv.CustomBootstrap(ctx, *b.Custom, b.PGHBA)
 	case b.Native:
@@ -69,15 +71,19 @@ func (n *node) clone(ctx context.Context, a ha.Clone, progress progressFunc) err
 		return fmt.Errorf("copy %s: its address %q cannot be read", a.From.Member, a.From.ConnURL)
 	}
 	c := n.cluster()
-	spec := postgres.CloneSpec{Upstream: up, FromLeader: a.FromLeader, Wipe: a.Wipe}
+	spec := postgres.CloneSpec{Upstream: up, FromLeader: a.FromLeader, Progress: n.metered("creating replica", "clone", progress)}
+	switch {
+	case a.From.Remote:
+		spec = n.remoteSpec(a.From, progress)
+	case up != nil:
+		up.SlotName = ""
+		spec.Leader = n.leaderBeside(c, a.From.Member)
+		spec.LeaderInRecovery = n.config().Dynamic.StandbyCluster != nil
+	}
+	spec.Wipe = a.Wipe
 	if c != nil && c.Initialize != nil {
 		spec.SystemID = c.Initialize.SystemID
 	}
-	if up != nil {
-		up.SlotName = ""
-		spec.Leader = n.leaderBeside(c, a.From.Member)
-	}
-	spec.Progress = n.metered("creating replica", "clone", progress)
 	return n.srv.Clone(ctx, spec)
 }
 

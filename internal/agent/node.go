@@ -129,8 +129,11 @@ func (n *node) setUpstream(up ha.Upstream) {
 
 // upstreamOf turns a member into a server to connect to; nil for nobody.
 func (n *node) upstreamOf(up ha.Upstream) *postgres.Upstream {
-	if up.ConnURL == "" {
+	switch sc := n.config().Dynamic.StandbyCluster; {
+	case up.ConnURL == "" || up.Remote && sc == nil:
 		return nil
+	case up.Remote:
+		return remote(sc)
 	}
 	u, err := url.Parse(up.ConnURL)
 	if err != nil {

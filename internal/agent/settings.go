@@ -23,6 +23,7 @@ func settings(e *config.Effective) ha.Settings {
 		LeashOff: e.PGHA.Leash == "off", Document: d.Raw, CloneWithoutLeader: cloneWithoutLeader(p),
 		WatchdogRequired: e.Local.Watchdog.Mode == watchdogRequired,
 	}
+	s.Standby = standbyCluster(d.StandbyCluster)
 	s.Sync = ha.SyncSettings{
 		Mode: d.SynchronousMode, Strict: d.SynchronousModeStrict, Count: d.SynchronousNodeCount, MaxLag: d.MaximumLagOnSyncNode,
 	}
@@ -35,7 +36,11 @@ func settings(e *config.Effective) ha.Settings {
 
 // cloneWithoutLeader: a replica creation method works without anybody to copy from.
 func cloneWithoutLeader(p *config.Postgres) bool {
-	return slices.ContainsFunc(p.CreateReplicaMethods, func(name string) bool {
+	names := p.CreateReplicaMethods
+	if p.Standby != nil {
+		names = p.Standby.CreateReplicaMethods
+	}
+	return slices.ContainsFunc(names, func(name string) bool {
 		m := p.Methods[name]
 		return m != nil && m.NoLeader && !m.Native
 	})

@@ -25,7 +25,7 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(method string,
 	var err error
 	switch a := a.(type) {
 	case ha.Bootstrap:
-		err = n.bootstrap(ctx, progress)
+		err = n.bootstrap(ctx, a, progress)
 	case ha.PostBootstrap:
 		err = n.postBootstrap(ctx)
 	case ha.Clone:
@@ -46,6 +46,8 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(method string,
 		res, err = n.promote(ctx, a)
 	case ha.CheckDivergence:
 		res, err = n.compare(ctx, a)
+	case ha.CheckRemote:
+		res, err = n.checkRemote(ctx, a)
 	default:
 		err = fmt.Errorf("%T is not a long action", a)
 	}
@@ -74,6 +76,9 @@ func (n *node) rewind(ctx context.Context, a ha.Rewind) (ha.Operation, error) {
 	up := n.upstreamOf(a.From)
 	if up == nil {
 		return ha.Operation{}, fmt.Errorf("rewind from %s: its address %q cannot be read", a.From.Member, a.From.ConnURL)
+	}
+	if err := n.readyToRewind(ctx, a, up); err != nil {
+		return ha.Operation{}, fmt.Errorf("rewind from %s: %w", a.From.Member, err)
 	}
 	res, err := n.srv.Rewind(ctx, *up)
 	if err == nil && res != postgres.RewindDone {
@@ -135,6 +140,9 @@ func (n *node) halt(ctx context.Context, a ha.Stop) (ha.Operation, error) {
 	}
 	if a.Mode != ha.StopFast {
 		return ha.Operation{}, nil // there is no shutdown checkpoint
+	}
+	if a.Archive {
+		n.srv.ArchiveLast(ctx)
 	}
 	at, err := n.shutdownPosition(ctx)
 	if err != nil {

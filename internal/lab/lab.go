@@ -202,7 +202,7 @@ func (l *Lab) makeOwnDir(dir string) error {
 // namespaces, ports from BasePort on loopback.
 func (l *Lab) plan() {
 	for i := range l.opts.Nodes {
-		name := fmt.Sprintf("pg-db-%02d", i+1)
+		name := fmt.Sprintf("%s-%02d", l.opts.NodePrefix, i+1)
 		h := l.newHost(name, i+1)
 		n := &Node{Name: name, Dir: h.dir, host: h, patroni: l.opts.Patroni}
 		n.Addr = join(h.addr, l.port(5432, 10*i))

@@ -33,6 +33,9 @@ type Options struct {
 	Etcd  int
 
 	Network Network
+	// NodePrefix is how the nodes' names begin (default "pg-db"): those of two
+	// clusters that replicate from one another must differ.
+	NodePrefix string
 	// Scope is the cluster's name (default "pg-ha-cluster").
 	Scope string
 	// BasePort is the first of 200 ports used by a Loopback lab (default 25000).
@@ -113,6 +116,7 @@ func (o *Options) complete() error {
 	setDefault(&o.MaximumLag, 1<<20)
 	setDefault(&o.User, "postgres")
 	setDefault(&o.Scope, Scope)
+	setDefault(&o.NodePrefix, "pg-db")
 	setDefault(&o.Repository, filepath.Join(o.Dir, "repo"))
 	if o.Progress == nil {
 		o.Progress = func(string) {}

@@ -136,6 +136,7 @@ func (c *checker) checkDynamicValues(doc *node, path string, native bool) {
 		}
 	}
 	c.checkMethods(doc.get("postgresql"), at, native)
+	c.checkStandby(doc, path)
 }
 
 // checkMethods names the replica creation methods without a command: their name

@@ -70,6 +70,8 @@ type Postgres struct {
 
 	// Backup is pgha.backup; the driver needs it for archive and restore commands.
 	Backup Backup
+	// Standby is the section standby_cluster, nil unless this is one.
+	Standby *StandbyCluster
 	// RunDir is where the agent puts files it writes for tools; set by the agent.
 	RunDir string
 

@@ -47,8 +47,8 @@ func authKeysOf(role string) string {
 const contractDynamic = "+ttl +loop_wait +retry_timeout +maximum_lag_on_failover +maximum_lag_on_syncnode +check_timeline +max_timelines_history " +
 	"+primary_start_timeout +master_start_timeout +primary_stop_timeout +master_stop_timeout +primary_race_backoff +synchronous_mode +synchronous_mode_strict " +
 	"+synchronous_node_count +failsafe_mode +pause +member_slots_ttl ?slots ?permanent_slots ?permanent_replication_slots ?ignore_slots " +
-	"?standby_cluster.host ?standby_cluster.port ?standby_cluster.primary_slot_name ?standby_cluster.create_replica_methods " +
-	"?standby_cluster.restore_command ?standby_cluster.archive_cleanup_command ?standby_cluster.recovery_min_apply_delay"
+	"+standby_cluster.host +standby_cluster.port +standby_cluster.primary_slot_name +standby_cluster.create_replica_methods " +
+	"+standby_cluster.restore_command +standby_cluster.archive_cleanup_command +standby_cluster.recovery_min_apply_delay"
 
 // contractStatus maps every path of the tables to its mark.
 func contractStatus() map[string]byte {
@@ -229,7 +229,13 @@ func TestEveryDynamicKeyInEffectIsRead(t *testing.T) {
 		if k[0] != '+' {
 			continue
 		}
-		if read("{}") == read(nest(path, sample(path, c.specAt(path)))) {
+		base := "{}"
+		with := nest(path, sample(path, c.specAt(path)))
+		if top, key, _ := strings.Cut(path, "."); top == "standby_cluster" && key != "host" {
+			base = "standby_cluster:\n host: h\n" // the rest counts beside where the WAL comes from
+			with = base + " " + key + ": " + sample(path, c.specAt(path)) + "\n"
+		}
+		if read(base) == read(with) {
 			t.Errorf("%s changes nothing", path)
 		}
 	}

@@ -25,6 +25,7 @@ func EffectiveOf(local *Local, dyn *Dynamic) *Effective {
 	e.Postgres = decodePostgres(pg, e.PGHA.Backup)
 	e.Postgres.Scope, e.Postgres.Name = local.Scope, local.Name
 	e.Postgres.UseSlots = dyn.UseSlots
+	e.Postgres.Standby = dyn.StandbyCluster
 	e.Postgres.SynchronousMode, e.Postgres.SynchronousStrict = dyn.SynchronousMode, dyn.SynchronousModeStrict
 	e.Postgres.Controlled, e.Problems = controlledGUCs(dyn.root.get("postgresql", "parameters"), "postgresql.parameters")
 	e.Problems = append(e.Problems, problems...)

@@ -97,8 +97,9 @@ type (
 
 // Long actions: begun in the turn, running beside the loop (table A).
 type (
-	// Bootstrap makes a new cluster: initdb and first start, not reachable for clients yet.
-	Bootstrap struct{}
+	// Bootstrap makes a new cluster: initdb and first start, not reachable for
+	// clients yet. From a remote it is a copy of that, started as its standby.
+	Bootstrap struct{ From Upstream }
 	// PostBootstrap creates the roles of a new cluster.
 	PostBootstrap struct{}
 	// Clone makes this node's data directory a copy of the upstream's. Wipe:
@@ -126,6 +127,9 @@ type (
 		Mode       StopMode
 		Checkpoint bool          // CHECKPOINT first, while clients still work
 		Escalate   time.Duration // after this long, stop immediately; 0: never
+		// Archive: also the segment with the shutdown checkpoint, which PostgreSQL
+		// leaves behind: a standby that lives by the archive has all there is.
+		Archive bool
 	}
 	// Restart stops the server and starts it again in the same role.
 	Restart struct {
@@ -138,6 +142,8 @@ type (
 	Promote struct{ From, Timeline wal.Timeline }
 	// CheckDivergence compares the local WAL with the leader's.
 	CheckDivergence struct{ Leader Upstream }
+	// CheckRemote asks the remote of a standby cluster which system it is.
+	CheckRemote struct{ Remote Upstream }
 	// CancelOperation asks the running long action to end early.
 	CancelOperation struct{}
 )
@@ -158,6 +164,9 @@ type Upstream struct {
 	ConnURL string
 	// Checkpointed: the source has finished its checkpoint after promotion.
 	Checkpointed bool
+	// Remote: it is not a member but the remote of a standby cluster; Host: it can
+	// be connected to. Without, there is an archive alone.
+	Remote, Host bool
 }
 
 func (Renew) action()           {}
@@ -195,6 +204,7 @@ func (Stop) action()            {}
 func (Restart) action()         {}
 func (Promote) action()         {}
 func (CheckDivergence) action() {}
+func (CheckRemote) action()     {}
 func (CancelOperation) action() {}
 
 // Kind tells which operation a long action is; OpNone for a short one.
@@ -225,6 +235,8 @@ func Kind(a Action) OpKind {
 		return OpRestart
 	case CheckDivergence:
 		return OpCheckDivergence
+	case CheckRemote:
+		return OpCheckRemote
 	default:
 		return OpNone
 	}

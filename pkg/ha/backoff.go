@@ -28,7 +28,7 @@ func (o *Observation) raceBackoff() time.Duration {
 	}
 	left := m.Leaderless.Add(s.RaceBackoff).Sub(o.Now)
 	st := o.DCS.Cluster.Status
-	if s.RaceBackoff <= 0 || left <= 0 || !o.PG.Row.InRecovery || o.raceRequest() != nil || st != nil && st.Beat != nil && st.Beat.Released {
+	if s.RaceBackoff <= 0 || s.Standby.On || left <= 0 || !o.PG.Row.InRecovery || o.raceRequest() != nil || st != nil && st.Beat != nil && st.Beat.Released {
 		return 0
 	}
 	look := s.LoopWait - o.Now.Sub(max(b.Moved, b.Since))

@@ -36,17 +36,20 @@ func emptyDirectory(o *Observation) Decision {
 		return o.then(o.releaseKey(true), DataDirRelease)
 	case c.Leader != nil:
 		return cloneFromCluster(o)
+	case o.Settings.Standby.On && o.PG.DataDir == DataDirHalfMade && c.Initialize != nil && c.Initialize.SystemID == "":
+		m.Bootstrap = BootstrapWon // nobody but who makes such a cluster copies anything before it has a name
+		return o.then(nil, BootstrapResumes)
 	case o.PG.HalfBootstrap && o.PG.Resumable && c.Initialize != nil && c.Initialize.SystemID == "":
 		m.Bootstrap = BootstrapWon // what was restored for it is kept
 		return o.then(nil, BootstrapResumes)
 	case o.PG.HalfBootstrap && c.Initialize != nil && c.Initialize.SystemID == "":
 		m.Bootstrap = BootstrapFailed // this node died while making the cluster: undo, begin anew
 		return o.then(nil, BootstrapCleans)
-	case o.cloneAlone():
+	case o.cloneAlone(), o.clonesRemote():
 		return cloneAlone(o)
 	case o.PG.DataDir == DataDirHalfMade:
 		return o.rest(DataDirBad, o.PG.Problem) // nobody to copy from: leave what is there
-	case c.Initialize == nil && !o.Settings.NoFailover && o.Me.CanBootstrap && o.watchdogFault() == "": // D5x
+	case c.Initialize == nil && !o.Settings.NoFailover && o.Me.CanBootstrap && (o.watchdogFault() == "" || o.Settings.Standby.On): // D5x
 		return o.then(WriteInitialize{}, BootstrapClaims)
 	default: // D8x
 		return o.rest(BootstrapWaits)
@@ -66,6 +69,10 @@ func cloneAlone(o *Observation) Decision {
 	}
 	if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpClone {
 		return o.wait(left, CloneRetryLater, o.Op.Error)
+	}
+	if o.clonesRemote() {
+		remote := o.Settings.Standby.Remote
+		return o.begin(Clone{From: remote, Wipe: o.PG.DataDir != DataDirEmpty}, CloneRuns, remote.Member)
 	}
 	return o.begin(Clone{}, CloneWithoutLeader)
 }
@@ -101,6 +108,9 @@ func bootstrapping(o *Observation) Decision {
 	m, c := &o.Memory, o.DCS.Cluster
 	switch m.Bootstrap {
 	case BootstrapWon:
+		if s := &o.Settings.Standby; s.On {
+			return o.begin(Bootstrap{From: s.Remote}, StandbyBootstraps, s.Remote.Member)
+		}
 		return o.begin(Bootstrap{}, BootstrapInitDB)
 	case BootstrapMade:
 		return o.begin(PostBootstrap{}, BootstrapPost)
@@ -118,7 +128,7 @@ func bootstrapping(o *Observation) Decision {
 			return o.then(WriteConfig{}, BootstrapPublishes)
 		case c.Leader == nil:
 			return o.then(Claim{}, BootstrapPublishes)
-		case !o.armed() && m.Lease.Epoch != 0 && !o.armFailed(): // a refusal is for lead to answer
+		case !o.armed() && m.Lease.Epoch != 0 && !o.armFailed() && !o.Settings.Standby.On: // a refusal is for lead to answer
 			return o.then(ArmLeash{}, LeaderArming)
 		}
 		m.Bootstrap = BootstrapNone

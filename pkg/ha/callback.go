@@ -39,7 +39,7 @@ func (o *Observation) noteCallbacks(d *Decision) []Callback {
 	case m.Told.Up && o.stopDone():
 		m.Told.Up = false
 		return []Callback{{Event: OnStop, Role: m.Told.Role}}
-	case d.Reason == StartFailedRelease && m.Told.Role == "primary": // ha-behaviour 10.75
+	case d.Reason == StartFailedRelease && (m.Told.Role == "primary" || m.Told.Role == "standby_leader"): // ha-behaviour 10.75
 		m.Told.Up, m.Told.Role = false, "demoted"
 		return []Callback{{Event: OnRoleChange, Role: "demoted"}}
 	}
@@ -55,8 +55,11 @@ func (o *Observation) stopDone() bool {
 // role before the start.
 func (m *Memory) tellRunning(o *Observation) []Callback {
 	now := Told{Up: true, Role: "replica", Server: o.PG.PostmasterStartTime}
-	if !o.PG.Row.InRecovery {
+	switch {
+	case !o.PG.Row.InRecovery:
 		now.Role = "primary"
+	case o.Settings.Standby.On && m.Lease.Epoch != 0:
+		now.Role = "standby_leader"
 	}
 	before := m.Told
 	m.Told = now

@@ -220,6 +220,8 @@ func (o *Observation) noteOperation() {
 		switch {
 		case failed:
 			m.Bootstrap = BootstrapFailed
+		case op.Kind == OpBootstrap && o.Settings.Standby.On: // its roles came with the copy
+			m.Bootstrap = BootstrapRoles
 		case op.Kind == OpBootstrap:
 			m.Bootstrap = BootstrapMade
 		default:
@@ -255,6 +257,8 @@ func (o *Observation) noteOperation() {
 		o.noteRestarted()
 	case OpCheckDivergence:
 		o.noteDivergence()
+	case OpCheckRemote:
+		o.noteRemote()
 	case OpRewind:
 		switch {
 		case !failed:

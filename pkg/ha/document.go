@@ -14,7 +14,7 @@ import (
 func NextStatus(o *Observation, sent Instant, t Timing) dcs.Status {
 	m := &o.Memory
 	st := o.lastStatus()
-	if o.PG.Known && !o.PG.Row.InRecovery {
+	if o.PG.Known && (!o.PG.Row.InRecovery || o.Settings.Standby.On) {
 		st.Optime = o.PG.Row.Position
 		if o.PG.Slots != nil {
 			st.Slots = make(map[string]wal.LSN, len(o.PG.Slots)+1)
@@ -89,7 +89,7 @@ func MemberDocument(o *Observation) dcs.Member {
 		no := false
 		mem.CheckpointAfterPromote = &no
 	}
-	if o.PG.Known && (!o.Op.Running || o.Op.Kind == OpPromote || o.Op.Kind == OpCheckDivergence) {
+	if o.PG.Known && (!o.Op.Running || o.Op.Kind == OpPromote || o.Op.Kind == OpCheckDivergence || o.Op.Kind == OpCheckRemote) {
 		r := &o.PG.Row
 		mem.XLogLocation, mem.Timeline = r.Position, r.Timeline
 		if r.InRecovery {
@@ -112,7 +112,7 @@ func (o *Observation) progress() *dcs.Progress {
 		name = "clone"
 	case OpRestore:
 		name = "restore"
-	case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpStop, OpPromote, OpCheckDivergence, OpRestart:
+	case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpStop, OpPromote, OpCheckDivergence, OpCheckRemote, OpRestart:
 	}
 	if !op.Running || name == "" {
 		return nil
@@ -127,6 +127,8 @@ func (o *Observation) State() string {
 		switch o.Op.Kind {
 		case OpBootstrap:
 			switch {
+			case o.Settings.Standby.On:
+				return "creating replica"
 			case o.Op.Method == "": // initdb reports none
 				return "initializing new cluster"
 			case o.PG.Process != ProcessDown:
@@ -148,7 +150,7 @@ func (o *Observation) State() string {
 			case o.recovering(): // nobody can connect to it
 				return "starting"
 			}
-		case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpPromote, OpCheckDivergence:
+		case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpPromote, OpCheckDivergence, OpCheckRemote:
 		}
 	}
 	switch o.PG.Process {
@@ -188,6 +190,8 @@ func (o *Observation) Role() string {
 		return "promoted"
 	case o.Memory.Primary:
 		return "primary"
+	case o.leadsStandby():
+		return "standby_leader"
 	}
 	return "replica"
 }
@@ -203,7 +207,7 @@ func NewView(o *Observation, d *Decision) *View {
 	s := &o.Settings
 	v := &View{
 		Name: o.Me.Name, Scope: o.Me.Scope, Version: o.Me.Version, At: o.Now, Turned: o.Now, Period: o.period(),
-		Leading:     d.Memory.Lease.Epoch != 0 && d.Memory.Primary && o.PG.Process == ProcessRunning && !o.recovering(),
+		Leading:     d.Memory.Lease.Epoch != 0 && (d.Memory.Primary || s.Standby.On && o.PG.Known) && o.PG.Process == ProcessRunning && !o.recovering(),
 		AnswerUntil: d.Memory.Lease.StopAt(), Deadline: d.Memory.Lease.Deadline,
 		FailsafeUntil: o.failsafeUntil(d.Memory.Lease),
 		Paused:        s.Pause, Cluster: o.DCS.Cluster,

@@ -27,6 +27,8 @@ func elect(o *Observation) Decision {
 			switch {
 			case m.Seen.Count != 0: // an operator said that what etcd holds is right
 				return o.claimInitialize()
+			case o.Settings.Standby.On: // nobody in it could ever say so as a primary
+				return o.claimInitialize()
 			case m.LastEpoch == 0:
 				return o.exit(1, JoinAborted, "")
 			}
@@ -71,10 +73,11 @@ func elect(o *Observation) Decision {
 // awaitMoreWAL is how long this node waits for one that holds more WAL. After
 // an orderly end of the last leadership (a whole cluster was stopped) the
 // position it ended at is known, and safe on its disk: a node that has less
-// gives the others one lease time to come back before it leaves that behind.
+// gives the others one lease time to come back before it leaves that behind. In a
+// standby cluster the rest comes from the remote.
 func (o *Observation) awaitMoreWAL() time.Duration {
 	st := o.DCS.Cluster.Status
-	if st == nil || st.Beat == nil || !st.Beat.Released || o.wanted() || !o.PG.Row.InRecovery || o.PG.Row.Position >= st.Optime {
+	if st == nil || st.Beat == nil || !st.Beat.Released || o.wanted() || o.Settings.Standby.On || !o.PG.Row.InRecovery || o.PG.Row.Position >= st.Optime {
 		return 0
 	}
 	return o.Memory.Leaderless.Add(o.Settings.TTL).Sub(o.Now)
@@ -118,9 +121,9 @@ func (o *Observation) unfit() string {
 		return "the server does not answer"
 	case c.Initialize == nil || !dcs.InitializeValid(c.Initialize.SystemID):
 		return "the cluster has no system identifier yet"
-	case o.PG.Row.Timeline < clusterTimeline(c): // 2.1.4, and S2 for whomever an operator named
+	case o.PG.Row.Timeline < o.reached(): // 2.1.4, and S2 for whomever an operator named
 		return fmt.Sprintf("my timeline %d is older than the cluster's %d", o.PG.Row.Timeline, clusterTimeline(c))
-	case o.watchdogFault() != "": // 2.1.8, for a running primary too: it could not be armed
+	case o.watchdogFault() != "" && !o.Settings.Standby.On: // 2.1.8, for a running primary too: it could not be armed
 		return "the watchdog is required and cannot be used: " + o.watchdogFault()
 	case o.unlisted(o.Me.Name): // for a running primary too: a leader that lives by the others would not hear of its claim
 		return "failsafe_mode is on and I am not in /failsafe"
@@ -230,7 +233,7 @@ func (o *Observation) lostRace() string {
 // leftBehind: a standby of a timeline that the cluster has left refuses to race
 // (S2), whoever named it.
 func (o *Observation) leftBehind(p Peer) bool {
-	return p.Timeline != 0 && p.Timeline < clusterTimeline(o.DCS.Cluster)
+	return p.Timeline != 0 && p.Timeline < o.reached()
 }
 
 func (o *Observation) compare(lag bool, skip string) string {

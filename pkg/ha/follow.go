@@ -30,7 +30,8 @@ func follow(o *Observation) Decision {
 		if o.PG.Row.ReplicationState == "streaming" && m.Rewind == RewindCheck && o.PG.Row.Timeline == o.leaderTimeline() {
 			m.Rewind, m.RewindFor = RewindIdle, m.LastEpoch // streaming on the leader's timeline is the proof
 		}
-		if d, done := rejoin(o, leader, ready); done { // F5
+		ref, known := o.reference(leader, ready)
+		if d, done := rejoin(o, ref, known); done { // F5
 			return d
 		}
 	}
@@ -43,10 +44,14 @@ func follow(o *Observation) Decision {
 	if !ready {
 		return o.rest(SecondaryNoUpstream, leader.Member)
 	}
-	if !o.noStream() && (o.PG.Row.ReplicationState != "streaming" || o.PG.Row.Timeline != o.leaderTimeline()) {
-		return o.wait(min(settling, o.period()), SecondaryNoAction, leader.Member)
+	follows := SecondaryNoAction
+	if o.Settings.Standby.On {
+		follows = SecondaryOfStandby
 	}
-	return o.rest(SecondaryNoAction, leader.Member)
+	if !o.noStream() && (o.PG.Row.ReplicationState != "streaming" || o.PG.Row.Timeline != o.leaderTimeline()) {
+		return o.wait(min(settling, o.period()), follows, leader.Member)
+	}
+	return o.rest(follows, leader.Member)
 }
 
 // noStream: this member gets its WAL from the archive alone.
@@ -80,8 +85,8 @@ func (o *Observation) leaderTimeline() timeline {
 
 // repoint follows another upstream by a reload when the settings name the wrong one.
 func (o *Observation) repoint() (Decision, bool) {
-	up, _ := o.upstream(o.followName())
-	if o.noStream() && !o.Settings.Pause && (o.PG.Upstream != "" || o.PG.Row.ReplicationState == "streaming") {
+	up := o.followed()
+	if o.noStream() && !o.followsRemote() && !o.Settings.Pause && (o.PG.Upstream != "" || o.PG.Row.ReplicationState == "streaming") {
 		return o.then(Follow{}, SecondaryFollows, "nobody, as nostream says"), true
 	}
 	if up.ConnURL == "" || o.PG.Upstream == up.Member && o.PG.UpstreamURL == up.ConnURL {
@@ -109,7 +114,7 @@ func (o *Observation) followName() string {
 }
 
 // upstream describes the member called name; ready tells that it runs as the
-// primary, as far as its own key says.
+// leader does, as far as its own key says.
 func (o *Observation) upstream(name string) (up Upstream, ready bool) {
 	up.Member = name
 	mem := o.DCS.Cluster.Member(name)
@@ -118,7 +123,7 @@ func (o *Observation) upstream(name string) (up Upstream, ready bool) {
 	}
 	up.ConnURL = mem.ConnURL
 	up.Checkpointed = mem.CheckpointAfterPromote == nil && !o.outdated(mem)
-	return up, mem.ConnURL != "" && mem.State == "running" && mem.Role == "primary"
+	return up, mem.ConnURL != "" && mem.State == "running" && mem.Role == o.leaderRole()
 }
 
 // outdated tells whether the leader's beat knows of a promotion that its member

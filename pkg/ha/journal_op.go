@@ -32,7 +32,7 @@ func (t *turn) begins() {
 		if n.event == dcs.EventDemote {
 			t.demoting, t.stopped = t.o.Now, 0
 		}
-	case OpNone, OpPostBootstrap, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpRestart, OpPromote, OpCheckDivergence:
+	case OpNone, OpPostBootstrap, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpRestart, OpPromote, OpCheckDivergence, OpCheckRemote:
 	}
 }
 
@@ -50,6 +50,9 @@ func (t *turn) opCause(e *dcs.Event) { e.Reason, e.Cause = t.op.reason.Code(), t
 func (t *turn) describe(a Action) (kind dcs.EventKind, do, done string) {
 	switch a := a.(type) {
 	case Bootstrap:
+		if a.From.Remote {
+			return dcs.EventBootstrap, "make a standby cluster of " + a.From.Member, "made a standby cluster of " + a.From.Member
+		}
 		return dcs.EventBootstrap, "make a new cluster", "made a new cluster"
 	case PostBootstrap:
 		return dcs.EventBootstrap, "create the roles of the new cluster", "created the roles of the new cluster"
@@ -127,7 +130,7 @@ func (t *turn) ended() {
 		}
 	case OpStartPrimary, OpStartStandby, OpRestart, OpClone:
 		t.awaitStream = true
-	case OpNone, OpBootstrap, OpPostBootstrap, OpRestore, OpRewind, OpCrashRecovery:
+	case OpNone, OpBootstrap, OpPostBootstrap, OpRestore, OpRewind, OpCrashRecovery, OpCheckRemote:
 	}
 	t.say(n.event, dcs.EventDone, text, change...)
 }

@@ -61,6 +61,8 @@ func lead(o *Observation) Decision {
 	switch {
 	case m.Releasing == m.Lease.Epoch && o.readOnly():
 		return o.then(o.releaseKey(true), HandOverStops)
+	case o.Settings.Standby.On:
+		return leadStandby(o)
 	case o.watchdogFault() != "":
 		return giveUpUnwatched(o)
 	case !o.armed() && o.armFailed():

@@ -90,6 +90,7 @@ type Memory struct {
 
 	Sync SyncMemory
 
+	Remote  RemoteMemory
 	Restore RestoreMemory
 	Reinit  ReinitMemory
 	Restart RestartMemory

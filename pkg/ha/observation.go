@@ -88,6 +88,7 @@ type Settings struct {
 	UseSlots            bool
 	Failsafe            bool // failsafe_mode
 	Sync                SyncSettings
+	Standby             StandbyCluster
 	MemberSlotsTTL      time.Duration
 	// KeepUnknownSlots: /config names slots of its own kind (slots,
 	// ignore_slots); until they are understood, nothing is dropped.
@@ -260,6 +261,7 @@ const (
 	OpPromote
 	OpCheckDivergence
 	OpRestart
+	OpCheckRemote
 )
 
 // Operation is the long action that runs, or the last one that ended.
@@ -275,6 +277,8 @@ type Operation struct {
 	ShutdownLSN wal.LSN
 	// Result of OpCheckDivergence.
 	Divergence Divergence
+	// Result of OpCheckRemote: it has another system identifier.
+	Foreign bool
 	// Result of OpRewind: the directory is damaged and must be made anew.
 	Damaged bool
 	// Result of OpPromote: pre_promote does not want it.

@@ -29,6 +29,8 @@ func (k OpKind) String() string {
 		return "promote"
 	case OpCheckDivergence:
 		return "comparing timelines"
+	case OpCheckRemote:
+		return "asking the remote"
 	case OpRestart:
 		return "restart"
 	}
@@ -80,7 +82,7 @@ func (o *Observation) goesOn() Decision {
 // have this member made anew.
 func (o *Observation) mayCancel() bool {
 	switch o.Op.Kind {
-	case OpRewind, OpCrashRecovery, OpStartStandby, OpCheckDivergence:
+	case OpRewind, OpCrashRecovery, OpStartStandby, OpCheckDivergence, OpCheckRemote:
 		return true
 	case OpClone, OpRestart:
 		return true

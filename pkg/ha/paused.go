@@ -65,6 +65,9 @@ func pausedLeader(o *Observation) Decision {
 		return d
 	}
 	f := o.DCS.Cluster.Failover
+	if o.PG.Row.InRecovery && o.Settings.Standby.On {
+		return pausedStandby(o)
+	}
 	if o.PG.Row.InRecovery {
 		if o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster) {
 			return o.then(o.releaseKey(true), PausedReleases, "my timeline is older than the cluster's") // S2
@@ -104,7 +107,7 @@ func pausedLeaderless(o *Observation) Decision {
 		return o.then(CleanFailover{Revision: f.ModRevision}, FailoverCleaned, f.Candidate+" is no member any more")
 	case !o.PG.Row.InRecovery && f != nil && f.Candidate != "" && f.Candidate != o.Me.Name: // 2.4
 		return o.rest(PausedNoAction, ", leaving it to the requested candidate "+f.Candidate)
-	case (!o.PG.Row.InRecovery || o.wanted()) && o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster): // S2, whoever named or promoted it
+	case (!o.PG.Row.InRecovery || o.wanted()) && o.PG.Row.Timeline < o.reached(): // S2, whoever named or promoted it
 		return o.rest(PausedNoAction, ", there is no leader, and my timeline is older than the cluster's")
 	case !o.PG.Row.InRecovery && known && o.Memory.holdOff(o) == 0: // 3
 		return o.then(Claim{}, ElectionWins)

@@ -30,6 +30,7 @@ const (
 	LeaderBehind
 	LeaderRefused
 	SecondaryNoAction
+	SecondaryOfStandby
 	SecondaryFollows
 	SecondaryNoUpstream
 	SecondarySlots
@@ -122,6 +123,13 @@ const (
 	QuarantineClaims
 	QuarantineDrops
 	QuarantineStarts
+	StandbyNoAction
+	StandbyAsks
+	StandbyRefused
+	StandbyDemotes
+	StandbyStarts
+	StandbyBootstraps
+	StandbyHandsOver
 	StoppingServer
 	StoppingWaits
 	Stopped
@@ -151,6 +159,7 @@ var reasonTexts = [reasons]string{
 	LeaderRefused:           "giving the leadership away, because pre_promote refused the promotion",
 	LeaderBehind:            "giving the leadership away, because my timeline is older than the cluster's",
 	SecondaryNoAction:       "no action. I am (%me), a secondary, and following a leader (%d)",
+	SecondaryOfStandby:      "no action. I am (%me), a secondary, and following a standby leader (%d)",
 	SecondaryFollows:        "following a new leader (%d)",
 	SecondaryNoUpstream:     "no action. I am (%me), a secondary, and waiting for the leader (%d) to be running",
 	SecondarySlots:          "updating replication slots",
@@ -243,6 +252,13 @@ var reasonTexts = [reasons]string{
 	QuarantineClaims:        "QUARANTINE: taking the leader key, because I run as the primary: %d",
 	QuarantineDrops:         "QUARANTINE: I run as the primary; removing the leader key of before, of %d, which nobody renews",
 	QuarantineStarts:        "QUARANTINE: starting read-only: %d",
+	StandbyNoAction:         "no action. I am (%me), the standby leader with the lock",
+	StandbyAsks:             "asking %d, of which this is a standby cluster, which system it is",
+	StandbyRefused:          "not becoming a standby of %d",
+	StandbyDemotes:          "this is a standby cluster of %d now: stopping the primary",
+	StandbyStarts:           "starting as the standby leader, following %d",
+	StandbyBootstraps:       "bootstrap in progress: copying %d",
+	StandbyHandsOver:        "handing the leadership of the standby cluster over: releasing the leader key",
 	StoppingServer:          "stopping the server because the agent was asked to end",
 	StoppingWaits:           "waiting for a running operation to end: %d",
 	Stopped:                 "stopped",

@@ -26,6 +26,9 @@ func recoverLeader(o *Observation) Decision {
 	if d, ok := handOverFault(o); ok { // it would only end again
 		return d
 	}
+	if o.Settings.Standby.On {
+		return recoverStandbyLeader(o)
+	}
 	o.noteCrash()
 	if m.FailedTries > 0 && o.order() == nil {
 		return o.then(o.release(), StartFailedRelease, o.Op.Error)
@@ -98,6 +101,8 @@ func recoverLeaderless(o *Observation) Decision {
 		return o.claimInitialize()
 	case o.unclean(): // R5
 		return o.begin(CrashRecovery{}, CrashRecoveryRunning)
+	case o.Settings.Standby.On:
+		return o.startStandbyLeader(o.Settings.Standby.Remote)
 	}
 	if left, due := o.retryDue(m.FailedStart); !due {
 		return o.wait(left, StartRetryLater, o.Op.Error)
@@ -140,14 +145,14 @@ func (o *Observation) claimInitialize() Decision {
 // rewind or copy where the WAL went another way, then start.
 func recoverMember(o *Observation) Decision {
 	m := &o.Memory
-	leader, ready := o.upstream(o.DCS.Cluster.LeaderName())
-	if d, done := rejoin(o, leader, ready); done {
+	ref, known := o.reference(o.upstream(o.DCS.Cluster.LeaderName()))
+	if d, done := rejoin(o, ref, known); done {
 		return d
 	}
 	if left, due := o.retryDue(m.FailedStart); !due {
 		return o.wait(left, StartRetryLater, o.Op.Error)
 	}
-	up, _ := o.upstream(o.followName())
+	up := o.followed()
 	return o.begin(Start{Upstream: up}, StartAsStandby, up.Member)
 }
 
@@ -156,6 +161,9 @@ func recoverMember(o *Observation) Decision {
 func rejoin(o *Observation, leader Upstream, ready bool) (d Decision, done bool) {
 	m := &o.Memory
 	down := o.PG.Process == ProcessDown
+	if o.Settings.Standby.On && (!ready || m.Rewind == RewindFailed || !o.PG.CanRewind) {
+		return d, false // nobody to compare with; and the remote may be the wrong one: no copy is given up for it
+	}
 	if m.Rewind == RewindFailed {
 		if o.Settings.WipeOnRewindFailure || o.Settings.WipeOnDivergence || o.coveredByRestore() {
 			if !ready { // S9: the last copy is never wiped

@@ -119,8 +119,8 @@ func (o *Observation) beginRestart(r RestartRequest, why Reason) Decision {
 	}
 	if !a.Primary {
 		a.Upstream = Upstream{Member: o.PG.Upstream, ConnURL: o.PG.UpstreamURL}
-		if a.Upstream.ConnURL == "" {
-			a.Upstream, _ = o.upstream(o.followName())
+		if a.Upstream.ConnURL == "" || o.followsRemote() {
+			a.Upstream = o.followed()
 		}
 	}
 	return o.begin(a, why)

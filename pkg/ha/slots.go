@@ -73,7 +73,7 @@ func (o *Observation) wantedSlots() []Slot {
 // streamsFromMe: would mem stream from this node?
 func (o *Observation) streamsFromMe(mem *dcs.Member) bool {
 	from := mem.Tags.String("replicatefrom")
-	if !o.PG.Row.InRecovery {
+	if !o.PG.Row.InRecovery || o.leadsStandby() {
 		return from == "" || from == o.Me.Name || o.DCS.Cluster.Member(from) == nil
 	}
 	return from == o.Me.Name && mem.Name != o.DCS.Cluster.LeaderName()

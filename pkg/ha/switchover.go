@@ -12,7 +12,8 @@ import (
 func manualFailover(o *Observation) (d Decision, ok bool) {
 	f := o.DCS.Cluster.Failover
 	stands := o.standing(f)
-	if stands == requestNone || o.Settings.Pause && o.PG.Row.InRecovery { // M1
+	awaits := o.PG.Row.InRecovery && !o.Settings.Standby.On  // its promotion
+	if stands == requestNone || o.Settings.Pause && awaits { // M1
 		return d, false
 	}
 	clean := func(why string) (Decision, bool) {
@@ -29,15 +30,15 @@ func manualFailover(o *Observation) (d Decision, ok bool) {
 	case requestServed:
 		return clean("I have handed over for it before")
 	case requestEarly:
-		if o.Settings.Pause || o.PG.Row.InRecovery || (f.Leader == "" || f.Leader == o.Me.Name) && f.Candidate != o.Me.Name {
+		if o.Settings.Pause || awaits || (f.Leader == "" || f.Leader == o.Me.Name) && f.Candidate != o.Me.Name {
 			return d, false
 		}
 		return clean("the leadership changed before its time had come") // U1, M3
 	case requestNone, requestDue:
 	}
 	switch {
-	case o.PG.Row.InRecovery:
-		return d, false // first things first: the promotion
+	case awaits:
+		return d, false // first things first
 	case f.Candidate == o.Me.Name && f.Leader != o.Me.Name, f.Candidate == "" && f.Leader == o.Memory.Predecessor && f.Leader != "": // U1
 		return clean("it is fulfilled")
 	case f.Leader != "" && f.Leader != o.Me.Name: // M3
@@ -54,7 +55,11 @@ func manualFailover(o *Observation) (d Decision, ok bool) {
 	if !can { // M6
 		return clean("no good candidate has been found")
 	}
-	o.Memory.Demoting, o.Memory.ComeBack, o.Memory.HandedOver = true, true, f.ModRevision // M7
+	o.Memory.HandedOver = f.ModRevision
+	if o.leadsStandby() { // nothing has to be stopped: nobody writes here
+		return o.then(o.releaseKey(true), StandbyHandsOver), true
+	}
+	o.Memory.Demoting, o.Memory.ComeBack = true, true // M7
 	return o.begin(Stop{Mode: StopFast, Checkpoint: true, Escalate: o.Settings.stopLimit()}, HandOver), true
 }
 
@@ -96,7 +101,7 @@ func (o *Observation) goodCandidate(p Peer, q failoverQuery) bool {
 		return false
 	case q.behind == 0 && o.position().Sub(p.Position) > o.maxLag():
 		return false
-	case p.Timeline < clusterTimeline(o.DCS.Cluster) && (o.Settings.CheckTimeline || p.Timeline != 0): // it would refuse
+	case p.Timeline < o.reached() && (o.Settings.CheckTimeline || p.Timeline != 0): // it would refuse
 		return false
 	}
 	return true

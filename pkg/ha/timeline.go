@@ -91,7 +91,7 @@ func (o *Observation) number(b *dcs.Beat) {
 	switch {
 	case o.PG.Known && !o.PG.Row.InRecovery:
 		b.Timeline = o.PG.Row.Timeline
-	case o.PG.Known && o.DCS.Cluster != nil:
+	case o.PG.Known && o.DCS.Cluster != nil && !o.Settings.Standby.On:
 		b.Next = o.nextTimeline()
 	}
 	if r := o.order(); r != nil && r.Member == o.Me.Name { // the end of its recovery gives one, too

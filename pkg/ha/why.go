@@ -50,7 +50,7 @@ func obstacles(o *Observation) []Obstacle {
 		add("nofailover", "the tag nofailover is set")
 	}
 	serverObstacles(o, add)
-	if fault := o.watchdogFault(); fault != "" {
+	if fault := o.watchdogFault(); fault != "" && !o.Settings.Standby.On {
 		add("watchdog", "the watchdog is required and cannot be used: "+fault)
 	}
 	if !o.Settings.LeashOff && !o.Leash.Attached && o.PG.Process != ProcessDown {
@@ -67,7 +67,7 @@ func serverObstacles(o *Observation, add func(code, text string, until ...Instan
 	switch {
 	case o.Op.Running && o.Op.Total > 0:
 		add("operation", fmt.Sprintf("in progress: %s, %d %%", o.Op.Kind, 100*o.Op.Done/o.Op.Total))
-	case o.Op.Running && o.Op.Kind != OpCheckDivergence:
+	case o.Op.Running && o.Op.Kind != OpCheckDivergence && o.Op.Kind != OpCheckRemote:
 		add("operation", "in progress: "+o.Op.Kind.String())
 	}
 	switch o.PG.DataDir {
@@ -152,7 +152,7 @@ func clusterObstacles(o *Observation, add func(code, text string, until ...Insta
 
 func walObstacles(o *Observation, add func(code, text string, until ...Instant)) {
 	c, row := o.DCS.Cluster, &o.PG.Row
-	if tl := clusterTimeline(c); row.Timeline < tl {
+	if tl := o.reached(); row.Timeline < tl {
 		add("timeline", fmt.Sprintf("its timeline %d is older than the cluster's %d", row.Timeline, tl))
 	}
 	if c.Status == nil {

@@ -34,6 +34,25 @@ func (s *Server) archiveReady(ctx context.Context) {
 	}
 }
 
+// ArchiveLast archives what is left of a server that was stopped in good order:
+// the segments that wait, and the last one, in which its shutdown checkpoint is. A
+// standby that lives by the archive gets no more than that (ha-behaviour 1.21). A
+// failure is logged only.
+func (s *Server) ArchiveLast(ctx context.Context) {
+	control, err := s.ControlData(ctx)
+	if err != nil || control.State != StateShutDown || control.RedoWALFile == "" {
+		return
+	}
+	s.archiveReady(ctx)
+	mode, cmd := s.configuredValue(ctx, "archive_mode"), s.configuredValue(ctx, "archive_command")
+	if mode != "on" && mode != "always" || cmd == "" || cmd == "?" {
+		return
+	}
+	if err := s.runArchiveCommand(ctx, cmd, control.RedoWALFile); err != nil {
+		s.log.Warn("cannot archive the last segment", "segment", control.RedoWALFile, "error", err)
+	}
+}
+
 func (s *Server) readySegments() ([]string, error) {
 	entries, err := os.ReadDir(s.inData("pg_wal", "archive_status"))
 	if err != nil {
@@ -56,8 +75,7 @@ func (s *Server) readySegments() ([]string, error) {
 // archiveSegment runs archive_command as the server would: through a shell, in
 // the data directory.
 func (s *Server) archiveSegment(ctx context.Context, archiveCommand, name string) error {
-	line := strings.NewReplacer("%%", "%", "%p", filepath.Join("pg_wal", name), "%f", name).Replace(archiveCommand)
-	if _, err := s.run(ctx, command{path: "/bin/sh", args: []string{"-c", line}, env: s.serverEnv(), dir: s.config().DataDir}); err != nil {
+	if err := s.runArchiveCommand(ctx, archiveCommand, name); err != nil {
 		return err
 	}
 	status := s.inData("pg_wal", "archive_status", name)
@@ -65,6 +83,12 @@ func (s *Server) archiveSegment(ctx context.Context, archiveCommand, name string
 		return err
 	}
 	return syncDir(filepath.Dir(status))
+}
+
+func (s *Server) runArchiveCommand(ctx context.Context, archiveCommand, name string) error {
+	line := strings.NewReplacer("%%", "%", "%p", filepath.Join("pg_wal", name), "%f", name).Replace(archiveCommand)
+	_, err := s.run(ctx, command{path: "/bin/sh", args: []string{"-c", line}, env: s.serverEnv(), dir: s.config().DataDir})
+	return err
 }
 
 // clearArchiveStatus removes all flags, so that single-user recovery does not

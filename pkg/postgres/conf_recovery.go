@@ -99,6 +99,7 @@ func (s *Server) recoverySettings(up *Upstream, major int) settings {
 	}
 	r["primary_conninfo"], r["primary_slot_name"] = "", ""
 	s.restoreDefault(c, r)
+	standbyCluster(c.Standby, r, up != nil && up.Remote)
 	if up == nil {
 		return r
 	}
@@ -106,15 +107,25 @@ func (s *Server) recoverySettings(up *Upstream, major int) settings {
 		r["primary_conninfo"] = s.primaryConninfo(*up, major)
 		r["primary_slot_name"] = up.SlotName
 	}
-	for name, value := range map[string]string{
-		"restore_command": up.RestoreCommand, "archive_cleanup_command": up.ArchiveCleanupCommand,
-		"recovery_min_apply_delay": up.MinApplyDelay,
-	} {
+	return r
+}
+
+// standbyCluster lays the commands of a standby cluster over r, and its delay for
+// the one server that follows the remote.
+func standbyCluster(sc *config.StandbyCluster, r settings, remote bool) {
+	if sc == nil {
+		return
+	}
+	set := func(name, value string) {
 		if value != "" {
 			r[name] = value
 		}
 	}
-	return r
+	set("restore_command", sc.RestoreCommand)
+	set("archive_cleanup_command", sc.ArchiveCleanupCommand)
+	if remote {
+		set("recovery_min_apply_delay", sc.RecoveryMinApplyDelay)
+	}
 }
 
 // keptRecovery is the recovery part of the file on disk.

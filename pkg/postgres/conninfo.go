@@ -148,6 +148,9 @@ func (s *Server) primaryConninfo(up Upstream, major int) string {
 	c := s.toolInfo(up, cfg.Replication)
 	c["application_name"] = s.name
 	c["krbsrvname"] = cfg.KrbSrvName
+	if up.Remote && up.SlotName != "" && strings.Contains(up.Host, ",") {
+		c["target_session_attrs"] = "read-write" // the slot is the primary's
+	}
 	if cfg.Replication.Password.IsSet() {
 		c["passfile"] = cfg.PGPass
 	}

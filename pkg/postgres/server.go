@@ -96,10 +96,8 @@ type Upstream struct {
 	Port     string // may be a comma list like Host
 	Database string // database of its conn_url; default: ours
 	SlotName string // primary_slot_name; empty: none
-	// Remote settings of a standby cluster's leader; empty for members.
-	RestoreCommand        string
-	ArchiveCleanupCommand string
-	MinApplyDelay         string
+	// Remote: no member, but what a standby cluster follows; Host may be empty then.
+	Remote bool
 }
 
 // Pending is one GUC that needs a restart (wire contract §1.13).

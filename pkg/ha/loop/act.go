@@ -68,7 +68,7 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 	case ha.CancelOperation:
 		l.Ops.Cancel()
 	case ha.Exit: // Step returns it, and whoever runs the loop says why
-	case ha.Bootstrap, ha.PostBootstrap, ha.Clone, ha.Restore, ha.Rewind, ha.CrashRecovery, ha.Start, ha.Stop, ha.Restart, ha.Promote, ha.CheckDivergence:
+	case ha.Bootstrap, ha.PostBootstrap, ha.Clone, ha.Restore, ha.Rewind, ha.CrashRecovery, ha.Start, ha.Stop, ha.Restart, ha.Promote, ha.CheckDivergence, ha.CheckRemote:
 		l.Ops.Begin(a)
 	}
 	return l.outcome(out, err)

@@ -1,0 +1,27 @@
+package config
+
+import "testing"
+
+func TestCheckStandby(t *testing.T) {
+	for _, c := range []struct {
+		doc, path string
+		sev       Severity
+	}{
+		{`{"standby_cluster":{"host":"h","port":5433,"primary_slot_name":"a_1","recovery_min_apply_delay":"5min","restore_command":"x %f %p"}}`, "", 0},
+		{`{"standby_cluster":{"host":"h","recovery_min_apply_delay":300000}}`, "", 0},
+		{`{"standby_cluster":null}`, "", 0},
+		{`{"standby_cluster":{"primary_slot_name":"a"}}`, "standby_cluster", Warning},
+		{`{"standby_cluster":{"host":"h","primary_slot_name":"A-b"}}`, "standby_cluster.primary_slot_name", Error},
+		{`{"standby_cluster":{"host":"h","recovery_min_apply_delay":"soon"}}`, "standby_cluster.recovery_min_apply_delay", Error},
+		{`{"standby_cluster":{"host":"h","port":70000}}`, "standby_cluster.port", Warning},
+		{`{"standby_cluster":"h"}`, "standby_cluster", Error},
+	} {
+		ps := ValidateDynamic([]byte(c.doc))
+		switch {
+		case c.path == "" && len(ps) != 0, c.path != "" && len(ps) != 1:
+			t.Errorf("%s: %v", c.doc, ps)
+		case c.path != "" && (ps[0].Path != c.path || ps[0].Severity != c.sev):
+			t.Errorf("%s: %s at %s: %v", c.doc, ps[0].Severity, ps[0].Path, ps[0])
+		}
+	}
+}
