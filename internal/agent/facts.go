@@ -2,10 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pgha/pgha/pkg/ha"
 	"github.com/pgha/pgha/pkg/postgres"
@@ -119,6 +122,12 @@ func (n *node) look(ctx context.Context) ha.Postgres {
 
 func (n *node) directory(f *ha.Postgres) {
 	d := n.srv.State()
+	if last, looked := n.remembered(); looked && last.Process != ha.ProcessDown && exhausted(d.Err) {
+		// It could not be looked at, and its server has it open: as it was.
+		f.DataDir, f.StandbySignal, f.Problem = last.DataDir, last.StandbySignal, last.Problem
+		f.HalfBootstrap, f.Resumable = last.HalfBootstrap, last.Resumable
+		return
+	}
 	switch d.State {
 	case postgres.DirEmpty:
 		f.DataDir = ha.DataDirEmpty
@@ -135,6 +144,12 @@ func (n *node) directory(f *ha.Postgres) {
 			f.Problem = d.Err.Error()
 		}
 	}
+}
+
+// exhausted tells whether something failed because this process, or the host, has no
+// more files or memory: that says nothing about what was looked for.
+func exhausted(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 // process looks at the postmaster and notices that it is another one than last time.

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,7 +38,7 @@ func (l *Lab) Audit(ctx context.Context, ops []Op, primary *Node, nodes ...*Node
 	}
 	a := Audit{Acked: Acked(ops, 0, Boottime()), Missing: map[string][]int64{}}
 	var target string
-	err := l.query(ctx, primary, func(conn *pgx.Conn) error {
+	err := l.queryPatiently(ctx, primary, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, "SELECT pg_current_wal_lsn()::text").Scan(&target)
 	})
 	if err != nil {
@@ -68,7 +69,7 @@ func (l *Lab) rowsOf(ctx context.Context, n *Node, target string) (map[int64]boo
 	ctx, cancel := context.WithTimeout(ctx, replayLimit)
 	defer cancel()
 	present := map[int64]bool{}
-	err := l.query(ctx, n, func(conn *pgx.Conn) error {
+	err := l.queryPatiently(ctx, n, func(conn *pgx.Conn) error {
 		var queryErr error
 		err := Poll(ctx, func() bool {
 			var there bool
@@ -102,6 +103,22 @@ func firstError(errs ...error) error {
 		}
 	}
 	return nil
+}
+
+// queryPatiently tries to connect until ctx ends: a busy server may need more than one
+// attempt.
+func (l *Lab) queryPatiently(ctx context.Context, n *Node, use func(*pgx.Conn) error) error {
+	var conn *pgx.Conn
+	var connErr error
+	err := Poll(ctx, func() bool {
+		conn, connErr = l.ConnectLocal(ctx, n)
+		return connErr == nil
+	})
+	if err != nil {
+		return errors.Join(connErr, err)
+	}
+	defer func() { closeConn(ctx, conn) }()
+	return use(conn)
 }
 
 func (l *Lab) query(ctx context.Context, n *Node, use func(*pgx.Conn) error) error {

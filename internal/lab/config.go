@@ -2,7 +2,6 @@ package lab
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 
@@ -103,7 +102,7 @@ func (l *Lab) dynamicConfig() map[string]any {
 			"parameters":    map[string]any{"max_connections": 60, "max_wal_senders": 10, "max_replication_slots": 10},
 		},
 	}
-	maps.Copy(dcs, l.opts.DCS)
+	merge(dcs, l.opts.DCS)
 	return dcs
 }
 

@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/pgha/pgha/internal/leash"
 )
 
 // Target is a process (or all of them) on a node.
@@ -160,19 +163,35 @@ func (l *Lab) WaitAgentEnd(ctx context.Context, n *Node) (status string, err err
 // SignalSenders sends a signal to the WAL senders of a node's server. Stopped
 // (SIGSTOP), they keep from the replicas what the primary goes on writing.
 func (l *Lab) SignalSenders(n *Node, sig syscall.Signal) error {
+	return l.signalTitled(n, "walsender", sig)
+}
+
+// SignalCheckpointer sends a signal to the checkpointer of a node's server.
+func (l *Lab) SignalCheckpointer(n *Node, sig syscall.Signal) error {
+	return l.signalTitled(n, "checkpointer", sig)
+}
+
+func (l *Lab) signalTitled(n *Node, word string, sig syscall.Signal) error {
 	hit := 0
 	for _, p := range n.host.tree() {
 		title, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
-		if err == nil && strings.HasPrefix(string(title), "postgres: ") && strings.Contains(string(title), "walsender") {
+		if err == nil && strings.HasPrefix(string(title), "postgres: ") && strings.Contains(string(title), word) {
 			if err := syscall.Kill(p.pid, sig); err == nil {
 				hit++
 			}
 		}
 	}
 	if hit == 0 {
-		return fmt.Errorf("signal WAL senders of %s: %w", n.Name, errNotRunning)
+		return fmt.Errorf("signal %s of %s: %w", word, n.Name, errNotRunning)
 	}
 	return nil
+}
+
+// Deadline gives the instant until which the leash of a node lets its server run,
+// the last one it was told; 0 when it never was.
+func (l *Lab) Deadline(n *Node) (time.Duration, error) {
+	e, err := leash.LastExtension(filepath.Join(n.Dir, "run"))
+	return time.Duration(e.Deadline), err
 }
 
 // SignalBackend sends a signal to one backend of a node's server that serves a

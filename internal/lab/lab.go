@@ -105,6 +105,9 @@ func (l *Lab) prepare() error {
 		}
 	}
 	l.rest = newRESTClient(l.dialClient())
+	if err := l.makeHomes(); err != nil {
+		return err
+	}
 	for _, h := range l.hosts() {
 		if err := l.makeOwnDir(h.dir); err != nil {
 			return err
@@ -482,6 +485,7 @@ func (l *Lab) Close() error {
 			errs = append(errs, n.disk.remove())
 		}
 	}
+	errs = append(errs, l.removeHomes())
 	if l.wires != nil {
 		l.wires.close()
 	}

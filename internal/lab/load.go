@@ -240,6 +240,11 @@ func (l *Lab) ConnectLocal(ctx context.Context, n *Node) (*pgx.Conn, error) {
 	return l.connect(ctx, n, l.dialOn(n), nil)
 }
 
+// ConnectHearing is ConnectLocal with every notice of the server given to heard.
+func (l *Lab) ConnectHearing(ctx context.Context, n *Node, heard func(*pgconn.Notice)) (*pgx.Conn, error) {
+	return l.connectHearing(ctx, n, l.dialOn(n), heard)
+}
+
 func (l *Lab) connect(ctx context.Context, n *Node, dial dialFunc, warned *bool) (*pgx.Conn, error) {
 	var heard func(*pgconn.Notice)
 	if warned != nil {

@@ -64,6 +64,9 @@ type Options struct {
 	// of so many bytes: a loop device, which can be filled, hung and broken. It needs
 	// root.
 	Volume int64
+	// Home, when not 0, gives every node a file system of so many bytes for its logs,
+	// configuration and run directory: memory, which Close takes away. It needs root.
+	Home int64
 	// Watchdog gives every node a watchdog behind the testing driver. It listens
 	// only, until Unleash.
 	Watchdog bool

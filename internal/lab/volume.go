@@ -104,6 +104,47 @@ func (l *Lab) DrainDisk(n *Node) error {
 	return os.Remove(filepath.Join(n.disk.mount, fillerName))
 }
 
+// FillHome takes all free space of the file system with a node's logs and run
+// directory; DrainHome gives it back.
+func (l *Lab) FillHome(n *Node) error {
+	if l.opts.Home == 0 {
+		return ErrNoVolume
+	}
+	return fill(filepath.Join(n.Dir, fillerName))
+}
+
+// DrainHome undoes FillHome.
+func (l *Lab) DrainHome(n *Node) error { return os.Remove(filepath.Join(n.Dir, fillerName)) }
+
+// makeHomes gives every node a file system for its directory.
+func (l *Lab) makeHomes() error {
+	if l.opts.Home == 0 {
+		return nil
+	}
+	for _, n := range l.Nodes {
+		if err := os.MkdirAll(n.Dir, 0o700); err != nil {
+			return fmt.Errorf("make home: %w", err)
+		}
+		if err := unix.Mount("pgha-lab", n.Dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", l.opts.Home)); err != nil {
+			return fmt.Errorf("mount tmpfs of home: %w", err)
+		}
+	}
+	return nil
+}
+
+func (l *Lab) removeHomes() error {
+	if l.opts.Home == 0 {
+		return nil
+	}
+	var errs []error
+	for _, n := range l.Nodes {
+		if err := unix.Unmount(n.Dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", n.Dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // fill makes a file of all the space there is around it.
 func fill(path string) error {
 	f, err := os.Create(path)

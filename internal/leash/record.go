@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"unsafe"
@@ -114,6 +115,36 @@ func salt(boot [2]uint64) uint32 {
 
 func (r *record) load(i int) uint64     { return atomic.LoadUint64(&r.words[i]) }
 func (r *record) store(i int, v uint64) { atomic.StoreUint64(&r.words[i], v) }
+
+// LastExtension reads the deadline that an agent gave last to the leash of a run
+// directory, running or not; the zero value when there was none. It is for those who
+// look on: whoever acts on a deadline has it from Status.
+func LastExtension(runDir string) (Extension, error) {
+	boot, err := bootID()
+	if err != nil {
+		return Extension{}, err
+	}
+	doc, err := os.ReadFile(filepath.Join(runDir, recordName))
+	if err != nil {
+		return Extension{}, fmt.Errorf("read record: %w", err)
+	}
+	if len(doc) != recordSize {
+		return Extension{}, fmt.Errorf("read record: %d bytes, not %d", len(doc), recordSize)
+	}
+	var words [recordSize / 8]uint64
+	for i := range words {
+		words[i] = binary.NativeEndian.Uint64(doc[8*i:])
+	}
+	r := &record{words: &words}
+	if err := r.check(boot); err != nil {
+		return Extension{}, err
+	}
+	e := r.extension()
+	if p, ok := r.published(); ok && p.Deadline > e.Deadline {
+		e = Extension{Epoch: p.Epoch, Deadline: p.Deadline}
+	}
+	return e, nil
+}
 
 // writeBlock is for one writer at a time. A writer that died half way left an
 // odd sequence; the next one goes on from there.

@@ -88,6 +88,38 @@ func TestRecord(t *testing.T) {
 }
 
 // TestRecordConcurrent: a reader sees whole extensions, whenever it looks.
+// TestLastExtension: the record of a leash that is gone tells its last deadline, and
+// one of another boot tells nothing.
+func TestLastExtension(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := LastExtension(dir); err == nil {
+		t.Error("a deadline without a record")
+	}
+	r, err := openRecord(filepath.Join(dir, recordName), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	boot, err := bootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.reset(boot)
+	r.publish(published{Epoch: 7, Deadline: 100})
+	if e, err := LastExtension(dir); err != nil || e != (Extension{Epoch: 7, Deadline: 100}) {
+		t.Errorf("as armed: %+v, %v", e, err)
+	}
+	r.writeExtension(Extension{Epoch: 7, Deadline: 200})
+	if e, err := LastExtension(dir); err != nil || e != (Extension{Epoch: 7, Deadline: 200}) {
+		t.Errorf("extended: %+v, %v", e, err)
+	}
+	boot[0]++
+	r.reset(boot)
+	if e, err := LastExtension(dir); !errors.Is(err, errRecord) {
+		t.Errorf("another boot: %+v, %v", e, err)
+	}
+}
+
 func TestRecordConcurrent(t *testing.T) {
 	r := testRecord(t)
 	done := make(chan struct{})

@@ -59,7 +59,10 @@ func (s *Server) State() DataDir {
 	if oerr := checkOwner(dir); oerr != nil && !errors.Is(err, fs.ErrNotExist) {
 		return DataDir{State: DirUnreadable, Err: oerr} // a marker inside could not even be read
 	}
-	kind, marked := s.inProgress()
+	kind, marked, merr := s.inProgress()
+	if merr != nil {
+		return DataDir{State: DirUnreadable, Err: merr}
+	}
 	if d, ok := s.unfinished(kind, marked); ok {
 		return d
 	}
@@ -152,7 +155,10 @@ func (s *Server) Wipe() error {
 	if err != nil {
 		return fmt.Errorf("wipe data directory: %w", err)
 	}
-	_, marked := s.inProgress()
+	_, marked, err := s.inProgress()
+	if err != nil {
+		return fmt.Errorf("wipe data directory: %w", err)
+	}
 	if err := s.verifyOurs(dir, marked); err != nil {
 		return fmt.Errorf("wipe data directory: %w", err)
 	}

@@ -66,6 +66,12 @@ func TestState(t *testing.T) {
 	must(t, os.WriteFile(n.inData(markerName), []byte("{torn"), 0o600))
 	expect("torn marker", DirInProgress, "")
 	must(t, n.Finish())
+	must(t, os.Mkdir(n.markerPath(), 0o700))
+	expect("no marker could be read", DirUnreadable, "look for in-progress marker")
+	if err := n.startable(StartOptions{}); !errors.Is(err, ErrNotStartable) {
+		t.Errorf("startable while nothing is known of a marker: %v", err)
+	}
+	must(t, os.Remove(n.markerPath()))
 	expect("finished", DirPresent, "")
 	if err := n.startable(StartOptions{}); err != nil {
 		t.Errorf("startable: %v", err)

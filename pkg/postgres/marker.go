@@ -121,18 +121,22 @@ func (s *Server) unmark() error {
 	return nil
 }
 
-// inProgress reads the marker. One that cannot be parsed counts all the same.
-func (s *Server) inProgress() (Kind, bool) {
+// inProgress reads the marker. One that cannot be parsed counts all the same;
+// where none could be looked for, nothing is known.
+func (s *Server) inProgress() (kind Kind, marked bool, err error) {
 	for _, path := range append(s.sidePaths(markerName), s.inData(markerName)) {
 		b, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
 			continue
 		}
-		var m marker
-		if err == nil && json.Unmarshal(b, &m) == nil && m.What != "" {
-			return m.What, true
+		if err != nil {
+			return "", false, fmt.Errorf("look for in-progress marker: %w", err)
 		}
-		return KindClone, true
+		var m marker
+		if json.Unmarshal(b, &m) == nil && m.What != "" {
+			return m.What, true, nil
+		}
+		return KindClone, true, nil
 	}
-	return "", false
+	return "", false, nil
 }

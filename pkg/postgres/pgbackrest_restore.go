@@ -119,7 +119,11 @@ func (s *Server) prepareDelta() (delta bool, err error) {
 			return true, nil
 		}
 	}
-	if _, marked := s.inProgress(); !marked && !isEmpty(entries) {
+	_, marked, err := s.inProgress()
+	if err != nil {
+		return false, err
+	}
+	if !marked && !isEmpty(entries) {
 		return false, fmt.Errorf("%w: %s", ErrNotEmpty, dir)
 	}
 	return true, writeFile(filepath.Join(dir, backupManifest), nil, 0o600)

@@ -34,6 +34,17 @@ func hostFreezer() string {
 	return "no cgroup freezer"
 }
 
+// memoryRoot is where memory is limited.
+const memoryRoot = "/sys/fs/cgroup/memory"
+
+// memoryCgroup tells whether the memory of a process can be limited.
+func memoryCgroup() string {
+	if _, err := os.Stat(filepath.Join(memoryRoot, "memory.limit_in_bytes")); err != nil {
+		return "no cgroup v1 with the memory controller"
+	}
+	return ""
+}
+
 // pidsCgroup tells whether the number of processes can be limited.
 func pidsCgroup() string {
 	dir, err := os.MkdirTemp("/sys/fs/cgroup/pids", "pgha-chaos-")

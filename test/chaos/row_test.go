@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 const (
 	writerPeriod = 5 * time.Millisecond
 	proberPeriod = 20 * time.Millisecond
-	rolePeriod   = 20 * time.Millisecond
+	rolePeriod   = 50 * time.Millisecond
 
 	// warmUp is how long the load runs before the fault.
 	warmUp = 2 * time.Second
@@ -40,18 +41,29 @@ type row struct {
 	needs    func() string // why it cannot be run here; nil: it always can
 	proc     bool          // with procedures that commit inside
 	reg      bool          // with registers; not where rows may be lost
+	app      bool          // with lists; not where rows may be lost, so seldom in mode async
+	sync     bool          // about synchronous replication
 	fast     bool          // with ttl 5 too
 	quick    bool          // in chaos-quick
+	long     bool          // one of many faults in chaos-long
 	oursOnly bool          // about a part Patroni does not have
 }
 
-// skipped tells why the row is not run; "" when it is.
-func (r row) skipped() string {
-	if r.needs == nil {
-		return ""
+// skipped tells why the row is not run with this cluster; "" when it is.
+func (r row) skipped(c *campaign) string {
+	switch {
+	case r.oursOnly && c.peer == patroni:
+		return "about a part that Patroni does not have"
+	case r.sync && c.mode == "async":
+		return "about synchronous replication: see the tables of modes sync and quorum"
+	case r.needs != nil:
+		return r.needs()
 	}
-	return r.needs()
+	return ""
 }
+
+// lossless tells whether no acknowledged row may be lost.
+func (r row) lossless(c *campaign) bool { return r.expect == "N" || r.reg || c.mode != "async" }
 
 // run is a row under way.
 type run struct {
@@ -64,10 +76,14 @@ type run struct {
 	load   *lab.Load
 	roles  *lab.Roles
 	regs   *registerLoad
+	lists  *listLoad
 	leader *lab.Node     // when the row began
 	began  time.Duration // of the fault
 	heals  []func() error
 	cancel context.CancelFunc
+	// deadline is the last one the leash of the leader was told, as failsOver saw it;
+	// 0 where there is none.
+	deadline time.Duration
 
 	// allowOverlap is for the rows whose overlap docs/safety.md admits.
 	allowOverlap bool
@@ -118,6 +134,7 @@ func (x *run) live(r row) {
 	x.must(err)
 	x.must(x.settled(patience))
 	x.leader = x.currentLeader()
+	x.covered()
 	x.must(x.PrepareLoad(x.ctx, x.leader))
 	x.load = x.NewLoad()
 	x.load.Writer(x.ctx, writerPeriod)
@@ -127,6 +144,10 @@ func (x *run) live(r row) {
 	}
 	if r.reg {
 		x.regs, err = newRegisterLoad(x.ctx, x.Lab, x.leader)
+		x.must(err)
+	}
+	if r.app && r.lossless(x.c) {
+		x.lists, err = newListLoad(x.ctx, x.Lab, x.leader)
 		x.must(err)
 	}
 	x.roles = x.WatchRoles(x.ctx, rolePeriod)
@@ -154,6 +175,11 @@ func (x *run) heal() {
 
 // close ends what a row that was given up has left running.
 func (x *run) close() {
+	if x.ctx != nil && x.ctx.Err() != nil { // healing takes its own time
+		var cancel context.CancelFunc
+		x.ctx, cancel = context.WithTimeout(x.t.Context(), patience)
+		defer cancel()
+	}
 	if err := x.guard(x.heal); err != nil {
 		x.wrong("heal: %v", err)
 		x.c.broken = true
@@ -163,6 +189,9 @@ func (x *run) close() {
 	}
 	if x.regs != nil {
 		x.regs.stop()
+	}
+	if x.lists != nil {
+		x.lists.stop()
 	}
 	if x.roles != nil {
 		x.roles.Stop()
@@ -210,6 +239,15 @@ func (x *run) check(r row) {
 			x.wrong("%s", why)
 		}
 		x.figure("register operations", float64(len(x.regs.history())), "")
+	}
+	if x.lists != nil {
+		x.lists.stop()
+		lines, n, err := x.lists.judge(x.ctx, leader)
+		x.must(err)
+		for _, line := range lines {
+			x.wrong("%s", line)
+		}
+		x.figure("list transactions", float64(n), "")
 	}
 	files, err := x.TimelineFiles()
 	x.must(err)
@@ -261,7 +299,7 @@ func (x *run) ofRows(r row, history []lab.Op, leader *lab.Node) {
 		x.wrong("%d rows are there that nobody wrote, %d for example", len(strange), strange[0])
 	}
 	switch limit := x.Options().MaximumLag; {
-	case (r.expect == "N" || r.reg || x.c.mode != "async") && audit.Lost() > 0:
+	case r.lossless(x.c) && audit.Lost() > 0:
 		x.wrong("%d acknowledged rows are lost, and none may be", audit.Lost())
 	case audit.LostBytes > uint64(limit):
 		x.wrong("%d bytes of acknowledged WAL are lost, more than maximum_lag_on_failover (%d)", audit.LostBytes, limit)
@@ -334,10 +372,19 @@ func (x *run) failsOver(limit time.Duration) *lab.Node {
 	x.eventually("a write on "+next.Name, func() bool { return x.firstAckElsewhere(x.leader) > 0 })
 	took := x.firstAckElsewhere(x.leader) - x.began
 	x.millis("first write on the new primary after", took)
+	x.noteDeadline()
 	if took > limit {
 		x.wrong("the new primary took its first write after %s, more than %s", took.Round(time.Millisecond), limit)
 	}
 	return next
+}
+
+// noteDeadline reads the last deadline of the primary of before, when it has passed
+// and before that node leads again.
+func (x *run) noteDeadline() {
+	if x.c.peer == ours {
+		x.deadline, _ = x.Deadline(x.leader) // a record that is gone tells none
+	}
 }
 
 // failover is the limit of F, release that of Q.
@@ -348,11 +395,42 @@ func release() time.Duration { return slack(3 * time.Second) }
 // deadInTime checks when the old primary acknowledged for the last time: before its
 // lease could be anybody else's.
 func (x *run) deadInTime() {
-	last := x.lastAck(x.leader) - x.began
+	ack := x.lastAck(x.leader)
+	last := ack - x.began
 	x.millis("old primary's last write after", max(0, last))
+	if x.deadline > 0 {
+		late := ack - x.deadline
+		x.millis(lateFigure, late)
+		if late > x.c.kill {
+			x.wrong("the old primary acknowledged %s after its deadline, more than %s", late.Round(time.Millisecond), x.c.kill)
+		}
+	}
 	if last > x.c.last {
 		x.wrong("the old primary acknowledged %s after the fault, more than %s", last.Round(time.Millisecond), x.c.last)
 	}
+}
+
+// lateFigure is negative when all was over before the deadline.
+const lateFigure = "last write minus deadline"
+
+// covered waits until the standbys on synchronous duty are there.
+func (x *run) covered() {
+	if x.c.mode == "async" {
+		return
+	}
+	x.eventually("synchronous standbys", func() bool { return len(x.standbys()) > 0 })
+}
+
+// standbys lists the nodes on synchronous duty.
+func (x *run) standbys() []*lab.Node {
+	check := map[string]string{"sync": "/synchronous", "quorum": "/quorum"}[x.c.mode]
+	var out []*lab.Node
+	for _, n := range x.Nodes {
+		if code, err := x.Get(x.ctx, n, check, nil); err == nil && code == http.StatusOK {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // eventually waits for something to become true.

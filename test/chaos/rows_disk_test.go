@@ -11,6 +11,7 @@ import (
 func diskRows() []row {
 	return []row{
 		{id: "17", title: "disk of the primary full", expect: "another node leads", run: diskFull},
+		{id: "17b", title: "file system of the primary's logs and run directory full, 20 s", expect: "N", run: homeFull},
 		{id: "18", title: "disk of the primary hangs 20 s", expect: "F", run: diskHangs},
 		{id: "19", title: "every write to the primary's disk fails", expect: "F", run: diskBreaks},
 	}
@@ -25,6 +26,14 @@ func diskFull(x *run) {
 	// WAL segments that exist are used up first.
 	x.must(x.switchWAL(x.leader))
 	x.failsOver(slack(diskLimit))
+}
+
+// homeFull: neither the logs nor the files of an agent are needed to lead.
+func homeFull(x *run) {
+	x.must(x.FillHome(x.leader))
+	x.whenHealed(func() error { return x.DrainHome(x.leader) })
+	x.lasts(x.c.ttl + 12*time.Second)
+	x.gapWithin(slack(time.Second))
 }
 
 func diskHangs(x *run) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,7 +24,8 @@ func etcdRows() []row {
 		{id: "23", title: "etcd leader SIGSTOP 10 s", expect: "N or F", run: etcdLeaderHangs, fast: true},
 		{id: "24", title: "etcd compacted while a node's watch is cut", expect: "N", run: compaction},
 		{id: "25", title: "all of etcd restored from an old backup", expect: "no loss, no overlap", run: oldEtcd},
-		{id: "26", title: "credentials revoked, certificate expired", expect: "D", needs: because("the rig's etcd runs without authentication and TLS")},
+		{id: "26", title: "etcd refuses all agents 20 s: authentication switched on, no credentials", expect: "D", run: etcdRefuses},
+		{id: "26b", title: "certificates expired", expect: "D", needs: because("the rig's etcd runs without TLS; to an agent it is an etcd that refuses it, as in row 26")},
 	}
 }
 
@@ -60,6 +62,7 @@ const outage = 30 * time.Second
 func etcdDown(x *run) {
 	x.stopMajority()
 	x.lasts(max(outage, x.c.ttl+10*time.Second))
+	x.noteDeadline()
 	x.deadInTime()
 	healed := lab.Boottime()
 	x.heal()
@@ -109,17 +112,57 @@ func etcdLeaderHangs(x *run) {
 	x.lasts(10*time.Second + x.c.ttl)
 }
 
+// etcdRefuses switches authentication on in an etcd whose clients have no credentials.
+func etcdRefuses(x *run) {
+	const root, secret = "root", "pgha-chaos"
+	client := x.etcd()
+	_, err := client.UserAdd(x.ctx, root, secret)
+	x.must(err)
+	_, err = client.UserGrantRole(x.ctx, root, root)
+	x.must(err)
+	x.whenHealed(func() error {
+		known, err := x.etcdAs(root, secret)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = known.Close() }()
+		if _, err := known.AuthDisable(x.ctx); err != nil {
+			return err
+		}
+		_, err = known.UserDelete(x.ctx, root)
+		return err
+	})
+	x.fault()
+	_, err = client.AuthEnable(x.ctx)
+	x.must(err)
+	x.lasts(max(20*time.Second, x.c.ttl+4*time.Second))
+	x.noteDeadline()
+	x.deadInTime()
+	if log, _ := x.AgentLog(x.leader, 0); x.c.peer == ours && !strings.Contains(log, "user name is empty") {
+		x.wrong("the agent's log does not say what etcd answers")
+	}
+	healed := lab.Boottime()
+	x.heal()
+	x.millis("writes back after etcd", x.acked(healed).Return-healed)
+}
+
 // etcd gives a client of etcd for the row.
 func (x *run) etcd() *clientv3.Client {
-	client, err := clientv3.New(clientv3.Config{
-		Context:     x.ctx,
-		Endpoints:   x.Endpoints(),
-		DialTimeout: 5 * time.Second,
-		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return x.Dial(ctx, addr) })},
-	})
+	client, err := x.etcdAs("", "")
 	x.must(err)
 	x.whenHealed(client.Close)
 	return client
+}
+
+func (x *run) etcdAs(user, password string) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Context:     x.ctx,
+		Endpoints:   x.Endpoints(),
+		Username:    user,
+		Password:    password,
+		DialTimeout: 5 * time.Second,
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return x.Dial(ctx, addr) })},
+	})
 }
 
 // prefix is where the cluster's keys are.

@@ -22,7 +22,8 @@ func hostRows() []row {
 		{id: "10", title: "whole host frozen 20 s, thawed", expect: "F", run: freezeHost, needs: hostFreezer},
 		{id: "11", title: "SIGSTOP postmaster", expect: "failover within 10 s", run: stopPostmaster, proc: true},
 		{id: "12", title: "SIGSTOP one backend, then demote", expect: "F, server gone in time", run: stopBackend},
-		{id: "13", title: "kernel kills for want of memory", expect: "N", needs: because("rows 2 and 3 do the same by kill -9; a memory limit would choose its victim at random")},
+		{id: "13", title: "no memory: the kernel kills the agent, restarted after 1 s", expect: "N", run: agentOutOfMemory, needs: memoryCgroup},
+		{id: "13b", title: "no memory: the kernel kills a backend", expect: "N", run: backendOutOfMemory, needs: memoryCgroup},
 		{id: "14", title: "no more processes, no more files for the agent, 15 s", expect: "N", run: starve, needs: pidsCgroup, fast: true},
 		{id: "15", title: "8 busy loops on the primary's host, 30 s", expect: "N", run: hog, fast: true},
 		{id: "16", title: "DNS dead", expect: "N", run: deafDNS},
@@ -113,6 +114,55 @@ func starve(x *run) {
 	x.must(set("pids.max", "1"))
 	x.whenHealed(func() error { return set("pids.max", "max") })
 	x.lasts(15 * time.Second)
+}
+
+// confine moves a process into a cgroup of its own with so much memory. What it has
+// already does not count.
+func (x *run) confine(pid int, bytes int64) {
+	dir := filepath.Join(memoryRoot, "pgha-chaos-"+strconv.Itoa(pid))
+	x.must(os.Mkdir(dir, 0o755))
+	x.whenHealed(func() error {
+		_ = os.Remove(dir) // when it is empty
+		return nil
+	})
+	x.must(os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), []byte(strconv.FormatInt(bytes, 10)), 0o644))
+	x.must(os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644))
+}
+
+func agentOutOfMemory(x *run) {
+	x.must(x.Supervise(x.leader, true))
+	x.whenHealed(func() error { return x.Supervise(x.leader, false) })
+	server, err := x.Pid(x.leader, lab.Postmaster)
+	x.must(err)
+	agent, err := x.Pid(x.leader, lab.Agent)
+	x.must(err)
+	x.fault()
+	x.confine(agent, 64<<10)
+	x.eventually("another agent", func() bool {
+		_, _ = x.Get(x.ctx, x.leader, "/metrics", nil) // it needs some memory to say no
+		now, err := x.Pid(x.leader, lab.Agent)
+		return err == nil && now != agent
+	})
+	x.millis("killed and restarted after", lab.Boottime()-x.began)
+	x.lasts(lab.Boottime() - x.began + x.c.ttl + time.Second)
+	if now, err := x.Pid(x.leader, lab.Postmaster); err != nil || now != server {
+		x.wrong("the server was touched: postmaster %d, now %d (%v)", server, now, err)
+	}
+}
+
+func backendOutOfMemory(x *run) {
+	conn, err := x.ConnectLocal(x.ctx, x.leader)
+	x.must(err)
+	defer func() { _ = conn.Close(x.ctx) }()
+	_, err = conn.Exec(x.ctx, "SET work_mem = '1GB'")
+	x.must(err)
+	x.confine(int(conn.PgConn().PID()), 8<<20)
+	x.fault()
+	if _, err := conn.Exec(x.ctx, "SELECT count(*) FROM (SELECT i FROM generate_series(1, 2000000) i ORDER BY i % 1000, i) s"); err == nil {
+		x.wrong("the backend was not killed: the row proves nothing")
+	}
+	x.acked(lab.Boottime())
+	x.gapWithin(release() + 2*time.Second) // the server's own restart after a crash of a backend
 }
 
 const spinners = 8

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,13 +61,14 @@ type profile struct {
 	ttl, loopWait, retryTimeout time.Duration
 	orderly                     time.Duration // after its last renewal a primary steps down,
 	last                        time.Duration // and after this it is dead
+	kill                        time.Duration // that is so long after its deadline
 }
 
 var (
-	chaosProfile = profile{"8/1/2", 8 * time.Second, time.Second, 2 * time.Second, 4200 * time.Millisecond, 7400 * time.Millisecond}
-	fastProfile  = profile{"5/1/1", 5 * time.Second, time.Second, time.Second, 2800 * time.Millisecond, 4600 * time.Millisecond}
+	chaosProfile = profile{"8/1/2", 8 * time.Second, time.Second, 2 * time.Second, 4200 * time.Millisecond, 7400 * time.Millisecond, 1200 * time.Millisecond}
+	fastProfile  = profile{"5/1/1", 5 * time.Second, time.Second, time.Second, 2800 * time.Millisecond, 4600 * time.Millisecond, 800 * time.Millisecond}
 	// equalProfile has the shortest timings Patroni takes.
-	equalProfile = profile{"20/1/3", 20 * time.Second, time.Second, 3 * time.Second, 11900 * time.Millisecond, 18900 * time.Millisecond}
+	equalProfile = profile{"20/1/3", 20 * time.Second, time.Second, 3 * time.Second, 11900 * time.Millisecond, 18900 * time.Millisecond, 2 * time.Second}
 )
 
 // Names of the peers, as the tables have them.
@@ -112,7 +114,7 @@ func campaigns(t *testing.T) []*campaign {
 			out = append(out, &campaign{peer: ours, mode: mode, profile: fastProfile, pick: func(r row) bool { return r.quick }})
 		case *peerFlag == "patroni":
 			for _, peer := range []string{ours, patroni} {
-				out = append(out, &campaign{peer: peer, mode: mode, profile: equalProfile, pick: func(r row) bool { return !r.oursOnly }})
+				out = append(out, &campaign{peer: peer, mode: mode, profile: equalProfile, pick: func(row) bool { return true }})
 			}
 		case *peerFlag == ours:
 			out = append(out, &campaign{peer: ours, mode: mode, profile: chaosProfile, pick: func(row) bool { return true }},
@@ -219,7 +221,7 @@ func (c *campaign) run(t *testing.T, kept *store, wanted []string) []Result {
 
 // row runs one row, and has the cluster rebuilt when it does not get over it.
 func (c *campaign) row(t *testing.T, r row, res *Result) {
-	if reason := r.skipped(); reason != "" {
+	if reason := r.skipped(c); reason != "" {
 		res.Verdict, res.Notes = Skipped, []string{reason}
 		t.Logf("row %s (%s): skip: %s", r.id, r.title, reason)
 		return
@@ -277,6 +279,9 @@ func (c *campaign) cluster(ctx context.Context) (*lab.Lab, error) {
 		return nil, err
 	}
 	c.lab, c.broken = l, true // until it stands
+	if err := c.writeHook(l); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
 	if err := l.Start(ctx); err != nil {
@@ -287,6 +292,32 @@ func (c *campaign) cluster(ctx context.Context) (*lab.Lab, error) {
 	}
 	c.broken = false
 	return l, nil
+}
+
+// homeSize holds the logs of a node.
+const homeSize = 256 << 20
+
+// hookName is the pre_promote script of every node. The first one that finds a file
+// "hold" says who it is, and waits until that is taken away.
+const hookName = "pre_promote"
+
+const hook = `#!/bin/sh
+cd "$(dirname "$0")/hook" || exit 0
+mv hold hold.$$ 2>/dev/null || exit 0
+echo $$ >held
+i=0
+while [ -e hold.$$ ] && [ $i -lt 900 ]; do
+	sleep 0.1
+	i=$((i + 1))
+done
+`
+
+func (c *campaign) writeHook(l *lab.Lab) error {
+	dir := l.Options().Dir
+	if err := l.OwnDir(filepath.Join(dir, "hook")); err != nil {
+		return err
+	}
+	return l.WriteOwnFile(filepath.Join(dir, hookName), []byte(hook), 0o755)
 }
 
 // volumeSize holds the data directory of a node, with WAL for an hour of the load.
@@ -307,10 +338,16 @@ func (c *campaign) options() (lab.Options, error) {
 	opts := lab.Options{
 		Dir: dir, Etcd: 3, BinDir: bin, Network: lab.Namespaces,
 		TTL: c.ttl, LoopWait: c.loopWait, RetryTimeout: c.retryTimeout,
-		DCS:        modes[c.mode],
-		Volume:     volumeSize,
-		Watchdog:   c.peer == ours,
-		Parameters: map[string]string{"max_wal_size": "128MB", "min_wal_size": "32MB"},
+		DCS:      map[string]any{"postgresql": map[string]any{"parameters": map[string]any{"wal_keep_size": "32MB"}}},
+		Volume:   volumeSize,
+		Watchdog: c.peer == ours,
+		Config:   map[string]any{"postgresql": map[string]any{"pre_promote": filepath.Join(dir, hookName)}},
+		// Little WAL: pg_rewind copies all of it.
+		Parameters: map[string]string{"max_wal_size": "48MB", "min_wal_size": "32MB"},
+	}
+	maps.Copy(opts.DCS, modes[c.mode])
+	if os.Getenv("PGHA_CHAOS_KEEP") == "" { // it would go with the logs
+		opts.Home = homeSize
 	}
 	if c.peer == patroni {
 		opts.Patroni = patroniProgram
