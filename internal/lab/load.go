@@ -116,6 +116,39 @@ func (w *Load) History() []Op {
 	return append([]Op(nil), w.ops...)
 }
 
+// Since gives those of them that ended after an instant.
+func (w *Load) Since(at time.Duration) []Op {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := len(w.ops)
+	for i > 0 && w.ops[i-1].Return > at-disorder {
+		i--
+	}
+	var out []Op
+	for _, op := range w.ops[i:] {
+		if op.Return > at {
+			out = append(out, op)
+		}
+	}
+	return out
+}
+
+// disorder is how much later than their end writes may be recorded.
+const disorder = time.Second
+
+// LastAck gives the end of the last acknowledged write of a node; 0 if there is none.
+func (w *Load) LastAck(n *Node) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var last time.Duration
+	for i := len(w.ops) - 1; i >= 0 && w.ops[i].Return > last-disorder; i-- {
+		if op := w.ops[i]; op.Outcome == OK && op.Node == n.Name {
+			last = max(last, op.Return)
+		}
+	}
+	return last
+}
+
 // Failed gives the ids of the writes so far that certainly were not committed, and
 // the highest id that was ever used.
 func (w *Load) Failed() (ids []int64, last int64) {

@@ -78,20 +78,37 @@ type store struct {
 
 func openStore(path string) (*store, error) {
 	s := &store{path: path}
+	return s, readJSON(path, &s.results)
+}
+
+// readJSON reads a file that need not be there; the path "" is that of none.
+func readJSON(path string, into any) error {
 	if path == "" {
-		return s, nil
+		return nil
 	}
 	doc, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
+		return nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read results: %w", err)
+		return fmt.Errorf("read results: %w", err)
 	}
-	if err := json.Unmarshal(doc, &s.results); err != nil {
-		return nil, fmt.Errorf("read results in %s: %w; remove the file to begin anew", path, err)
+	if err := json.Unmarshal(doc, into); err != nil {
+		return fmt.Errorf("read results in %s: %w; remove the file to begin anew", path, err)
 	}
-	return s, nil
+	return nil
+}
+
+// writeJSON writes a file at once and whole; the path "" is that of none.
+func writeJSON(path string, from any) error {
+	if path == "" {
+		return nil
+	}
+	doc, err := json.MarshalIndent(from, "", " ")
+	if err != nil {
+		return err
+	}
+	return replaceFile(path, append(doc, '\n'))
 }
 
 func (s *store) has(r Result) bool {
@@ -106,14 +123,7 @@ func (s *store) put(r Result) error {
 	s.drop(func(o Result) bool { return o.key() == r.key() })
 	s.results = append(s.results, r)
 	slices.SortFunc(s.results, compareResults)
-	if s.path == "" {
-		return nil
-	}
-	doc, err := json.MarshalIndent(s.results, "", " ")
-	if err != nil {
-		return err
-	}
-	return replaceFile(s.path, append(doc, '\n'))
+	return writeJSON(s.path, s.results)
 }
 
 // compareResults orders by timings, mode, row (by number, then letter) and peer.
@@ -140,14 +150,14 @@ func replaceFile(path string, doc []byte) error {
 	return os.Rename(temp.Name(), path)
 }
 
-// Marks between which the tables stand.
-const (
-	beginMark = "<!-- chaos:begin -->"
-	endMark   = "<!-- chaos:end -->"
-)
+// marks are what tables of a name stand between.
+func marks(name string) (beginMark, endMark string) {
+	return "<!-- " + name + ":begin -->", "<!-- " + name + ":end -->"
+}
 
-// splice puts the tables between the marks of a page.
-func splice(page, tables string) (string, error) {
+// splice puts the tables of a name between their marks in a page.
+func splice(page, name, tables string) (string, error) {
+	beginMark, endMark := marks(name)
 	before, rest, found := strings.Cut(page, beginMark)
 	_, after, ended := strings.Cut(rest, endMark)
 	if !found || !ended {
@@ -225,6 +235,7 @@ func cell(r Result) string {
 func summary(peer string, results []Result) string {
 	var rows, good, skipped, acked, lost, steady, changes int
 	var overlap, took int64
+	var failovers, late []int64
 	for _, r := range results {
 		switch {
 		case r.Peer != peer:
@@ -236,6 +247,14 @@ func summary(peer string, results []Result) string {
 			good++
 		}
 		rows++
+		if r.Expect == "F" && r.Acked > 0 {
+			failovers = append(failovers, r.GapMS)
+		}
+		for _, f := range r.Figures {
+			if f.Name == lateFigure {
+				late = append(late, int64(f.Value))
+			}
+		}
 		acked += r.Acked
 		lost += r.Lost
 		overlap = max(overlap, r.OverlapMS, r.RoleOverlapMS)
@@ -245,7 +264,19 @@ func summary(peer string, results []Result) string {
 			took += r.TookMS
 		}
 	}
-	return fmt.Sprintf("%s: %d rows run, %d as expected, %d skipped; %d writes acknowledged, %d of them lost; longest overlap of two primaries %d ms; "+
+	text := fmt.Sprintf("%s: %d rows run, %d as expected, %d skipped; %d writes acknowledged, %d of them lost; longest overlap of two primaries %d ms; "+
 		"%d needless changes of the leader in %d rows (%d s) that should have none",
 		peer, rows, good, skipped, acked, lost, overlap, changes, steady, took/1000)
+	if len(failovers) > 0 {
+		text += fmt.Sprintf("; clients waited %d ms (p50), %d ms (p95), at most %d ms in the %d rows that expect F",
+			quantile(failovers, 0.5), quantile(failovers, 0.95), quantile(failovers, 1), len(failovers))
+	}
+	if len(late) > 0 {
+		text += fmt.Sprintf("; the latest write of an old primary came %d ms after its deadline (negative: before)", quantile(late, 1))
+	}
+	return text
 }
+
+// lateFigure is about the last write of an old primary: negative when all was over
+// before its deadline.
+const lateFigure = "last write minus deadline"

@@ -71,12 +71,13 @@ func TestTables(t *testing.T) {
 }
 
 func TestSplice(t *testing.T) {
+	beginMark, endMark := marks("chaos")
 	page := "above\n" + beginMark + "\nold\n" + endMark + "\nbelow\n"
-	got, err := splice(page, "new\n")
+	got, err := splice(page, "chaos", "new\n")
 	if err != nil || got != "above\n"+beginMark+"\n\nnew\n\n"+endMark+"\nbelow\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if _, err := splice("nothing here", "new"); err == nil {
+	if _, err := splice("nothing here", "chaos", "new"); err == nil {
 		t.Error("a page without marks is taken")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,6 @@ type row struct {
 	sync     bool          // about synchronous replication
 	fast     bool          // with ttl 5 too
 	quick    bool          // in chaos-quick
-	long     bool          // one of many faults in chaos-long
 	oursOnly bool          // about a part Patroni does not have
 }
 
@@ -128,7 +128,15 @@ func (x *run) millis(name string, d time.Duration) { x.figure(name, float64(d.Mi
 
 // live goes through a whole row.
 func (x *run) live(r row) {
-	x.ctx, x.cancel = context.WithTimeout(x.t.Context(), rowLimit)
+	x.begin(r, rowLimit)
+	r.run(x)
+	x.heal()
+	x.check(r)
+}
+
+// begin puts the load on a healthy cluster.
+func (x *run) begin(r row, limit time.Duration) {
+	x.ctx, x.cancel = context.WithTimeout(x.t.Context(), limit)
 	var err error
 	x.Lab, err = x.c.cluster(x.ctx)
 	x.must(err)
@@ -153,9 +161,6 @@ func (x *run) live(r row) {
 	x.roles = x.WatchRoles(x.ctx, rolePeriod)
 	x.acked(lab.Boottime() + warmUp)
 	x.began = lab.Boottime()
-	r.run(x)
-	x.heal()
-	x.check(r)
 }
 
 // fault marks the instant of the fault, for rows that prepare something first.
@@ -343,26 +348,23 @@ func (x *run) acked(after time.Duration) lab.Op {
 }
 
 // lastAck gives the last acknowledged write of a node.
-func (x *run) lastAck(n *lab.Node) time.Duration {
-	var last time.Duration
-	for _, op := range x.load.History() {
-		if op.Outcome == lab.OK && op.Node == n.Name {
-			last = max(last, op.Return)
-		}
-	}
-	return last
-}
+func (x *run) lastAck(n *lab.Node) time.Duration { return x.load.LastAck(n) }
 
 // firstAckElsewhere gives the first acknowledged write of another node since the
 // fault; 0 when there is none.
 func (x *run) firstAckElsewhere(n *lab.Node) time.Duration {
 	var first time.Duration
-	for _, op := range x.load.History() {
+	for _, op := range x.load.Since(x.began) {
 		if op.Outcome == lab.OK && op.Node != n.Name && op.Invoke > x.began && (first == 0 || op.Return < first) {
 			first = op.Return
 		}
 	}
 	return first
+}
+
+// writes gives what the clients that follow /primary wrote since the fault.
+func (x *run) writes() []lab.Op {
+	return slices.DeleteFunc(x.load.Since(x.began), func(op lab.Op) bool { return op.Client != lab.WriterName })
 }
 
 // failsOver waits for another node's first acknowledged write, which must come
@@ -409,9 +411,6 @@ func (x *run) deadInTime() {
 		x.wrong("the old primary acknowledged %s after the fault, more than %s", last.Round(time.Millisecond), x.c.last)
 	}
 }
-
-// lateFigure is negative when all was over before the deadline.
-const lateFigure = "last write minus deadline"
 
 // covered waits until the standbys on synchronous duty are there.
 func (x *run) covered() {

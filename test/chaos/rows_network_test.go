@@ -11,8 +11,8 @@ import (
 
 func networkRows() []row {
 	return []row{
-		{id: "27", title: "primary cut off from everything", expect: "F", run: cutOff(lab.FromAll), proc: true, app: true, fast: true, long: true},
-		{id: "28", title: "primary cut off from etcd only", expect: "F", run: cutOff(lab.FromEtcd), proc: true, app: true, fast: true, long: true},
+		{id: "27", title: "primary cut off from everything", expect: "F", run: cutOff(lab.FromAll), proc: true, app: true, fast: true},
+		{id: "28", title: "primary cut off from etcd only", expect: "F", run: cutOff(lab.FromEtcd), proc: true, app: true, fast: true},
 		{id: "29", title: "primary cut off from its replicas only", expect: "N", run: cutOffPeers},
 		{id: "30", title: "PostgreSQL cannot start again", expect: "another node leads", run: crashLoop},
 		{id: "31", title: "a replica cut off from etcd only", expect: "N", run: replicaCutOff, reg: true, quick: true},

@@ -34,13 +34,7 @@ func killPostmaster(x *run) {
 // gapWithin checks the time clients had to wait since the fault.
 func (x *run) gapWithin(limit time.Duration) {
 	now := x.acked(lab.Boottime()).Return
-	var clients []lab.Op
-	for _, op := range x.load.History() {
-		if op.Client == lab.WriterName {
-			clients = append(clients, op)
-		}
-	}
-	if gap, _ := lab.LongestGap(clients, x.began, now); gap > limit {
+	if gap, _ := lab.LongestGap(x.writes(), x.began, now); gap > limit {
 		x.wrong("clients waited %s, more than %s", gap.Round(time.Millisecond), limit)
 	}
 }

@@ -159,18 +159,18 @@ func TestChaos(t *testing.T) {
 	}
 	t.Log("\n" + tables(all))
 	if *docsFlag != "" {
-		if err := publish(filepath.Join(*docsFlag, "safety.md"), kept.results); err != nil {
+		if err := publish(filepath.Join(*docsFlag, "safety.md"), "chaos", tables(kept.results)); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-func publish(path string, results []Result) error {
+func publish(path, name, tables string) error {
 	page, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("read page of the tables: %w", err)
 	}
-	text, err := splice(string(page), tables(results))
+	text, err := splice(string(page), name, tables)
 	if err != nil {
 		return fmt.Errorf("put tables into %s: %w", path, err)
 	}
