@@ -61,7 +61,9 @@ type Result struct {
 	Lost          int    `json:"lost"`
 	LostBytes     uint64 `json:"lost_bytes"`
 	// Changes counts the timelines on which writes were acknowledged, less one.
-	Changes int   `json:"changes"`
+	Changes int `json:"changes"`
+	// GivenUp rows ended before their rows could be counted.
+	GivenUp bool  `json:"given_up,omitempty"`
 	TookMS  int64 `json:"took_ms"`
 	// Steady rows are those in which nobody may be elected.
 	Steady  bool     `json:"steady,omitempty"`
@@ -221,7 +223,11 @@ func cell(r Result) string {
 	if r.Verdict == Skipped {
 		return "skip: " + notes
 	}
-	text := fmt.Sprintf("gap %d ms, overlap %d ms, lost %d of %d rows", r.GapMS, max(r.OverlapMS, r.RoleOverlapMS), r.Lost, r.Acked)
+	lost := strconv.Itoa(r.Lost)
+	if r.GivenUp {
+		lost = "unknown"
+	}
+	text := fmt.Sprintf("gap %d ms, overlap %d ms, lost %s of %d rows", r.GapMS, max(r.OverlapMS, r.RoleOverlapMS), lost, r.Acked)
 	for _, f := range r.Figures {
 		text += ", " + f.String()
 	}
@@ -255,8 +261,10 @@ func summary(peer string, results []Result) string {
 				late = append(late, int64(f.Value))
 			}
 		}
-		acked += r.Acked
-		lost += r.Lost
+		if !r.GivenUp {
+			acked += r.Acked
+			lost += r.Lost
+		}
 		overlap = max(overlap, r.OverlapMS, r.RoleOverlapMS)
 		if r.Steady {
 			steady++

@@ -191,6 +191,11 @@ func (x *run) close() {
 	}
 	if x.load != nil {
 		x.load.Stop()
+		if x.res.GivenUp = x.res.Acked == 0; x.res.GivenUp { // what the clients saw is known all the same
+			history := x.load.History()
+			x.ofHistory(history, lab.Boottime())
+			x.res.Acked = lab.Acked(history, 0, lab.Boottime())
+		}
 	}
 	if x.regs != nil {
 		x.regs.stop()

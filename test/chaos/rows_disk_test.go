@@ -39,7 +39,9 @@ func homeFull(x *run) {
 func diskHangs(x *run) {
 	x.must(x.HangDisk(x.leader))
 	x.whenHealed(func() error { return x.ThawDisk(x.leader) })
-	x.failsOver(max(x.c.failover(), diskLimit))
+	// A hang is believed after half the ttl, and nothing can end a server that waits
+	// for a disk: the lease has to run out.
+	x.failsOver(x.c.ttl/2 + x.c.failover())
 	x.lasts(20 * time.Second)
 	x.heal()
 	x.must(x.settled(patience))
