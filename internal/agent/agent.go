@@ -28,6 +28,7 @@ import (
 	"github.com/pgha/pgha/pkg/ha/loop"
 	"github.com/pgha/pgha/pkg/postgres"
 	"github.com/pgha/pgha/pkg/restapi"
+	"github.com/pgha/pgha/pkg/restapi/metric/prom"
 )
 
 // Options are what main knows.
@@ -272,7 +273,7 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	defer a.backups.repo.close()
 	if a.api, err = restapi.New(restapi.Options{
 		Agent: a.board, Settings: restapi.Settings{RestAPI: e.Local.RestAPI, Strict: e.PGHA.RestAPIStrict},
-		Registry: registry, Logger: a.log, Config: a.config.Load,
+		Metrics: prom.Exporter(registry), Logger: a.log, Config: a.config.Load,
 	}); err != nil {
 		return 1, err
 	}

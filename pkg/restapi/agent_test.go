@@ -15,12 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
 	"github.com/pgha/pgha/pkg/postgres/wal"
+	"github.com/pgha/pgha/pkg/restapi/metric/prom"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -279,9 +281,11 @@ func (a *fakeAgent) complete(t testing.TB, doc string) {
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
+func exporter() Exporter { return prom.Exporter(prometheus.NewRegistry()) }
+
 func newServer(t testing.TB, a Agent, s Settings) *Server {
 	t.Helper()
-	srv, err := New(Options{Agent: a, Settings: s, Logger: quiet()})
+	srv, err := New(Options{Agent: a, Settings: s, Logger: quiet(), Metrics: exporter()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,7 @@ package restapi
 import (
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/pgha/pgha/pkg/restapi/metric"
 )
 
 // backupReading is what one scrape reads of backups and archiving.
@@ -16,7 +16,7 @@ type backupReading struct {
 // leaves it out.
 type backupSeries struct {
 	name, help string
-	kind       prometheus.ValueType
+	counter    bool
 	// everywhere: on a member without pgha.backup, too.
 	everywhere bool
 	value      func(backupReading) (v float64, ok bool)
@@ -27,7 +27,6 @@ func always(f func(backupReading) float64) func(backupReading) (float64, bool) {
 }
 
 func backupNumbers() []backupSeries {
-	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
 	return []backupSeries{
 		{"pgha_backup_age_seconds", "Seconds since the newest backup ended; absent without any.", gauge, false, backupAge},
 		{"pgha_backup_size_bytes", "Size of the database in the newest backup; absent without any.", gauge, false, backupSize},
@@ -91,65 +90,37 @@ func lastSuccess(list []BackupEntry) map[string]time.Time {
 	return out
 }
 
-// backupCollector exposes what is known of backups, archiving and the running
-// operation, read at scrape time and without waiting.
-type backupCollector struct {
-	agent   Agent
-	now     func() time.Time
-	series  []backupSeries
-	descs   []*prometheus.Desc
-	success *prometheus.Desc
-	opDone  *prometheus.Desc
-	opTotal *prometheus.Desc
-}
-
-func newBackupCollector(agent Agent) *backupCollector {
-	c := &backupCollector{agent: agent, now: time.Now, series: backupNumbers()}
-	view := agent.View() // scope and name never change
-	labels := prometheus.Labels{"scope": view.Scope, "name": view.Name}
-	for _, m := range c.series {
-		c.descs = append(c.descs, prometheus.NewDesc(m.name, m.help, nil, labels))
-	}
-	c.success = prometheus.NewDesc("pgha_backup_last_success_timestamp_seconds", "Epoch seconds when the newest backup of each type ended.", []string{"type"}, labels)
-	c.opDone = prometheus.NewDesc("pgha_operation_progress_bytes", "Bytes done of the copy or restore that this member makes, 0 without one.", nil, labels)
-	c.opTotal = prometheus.NewDesc("pgha_operation_total_bytes", "Bytes of the copy or restore that this member makes, 0 without one or while unknown.", nil, labels)
-	return c
-}
-
-// Describe implements prometheus.Collector.
-func (c *backupCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range append([]*prometheus.Desc{c.success, c.opDone, c.opTotal}, c.descs...) {
-		ch <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c *backupCollector) Collect(ch chan<- prometheus.Metric) {
-	gauge := prometheus.GaugeValue
+// backupMetrics is what is known of backups, archiving and the running operation,
+// without waiting for anybody.
+func backupMetrics(agent Agent, now time.Time) []metric.Metric {
 	done, total := int64(0), int64(0)
-	if p := c.agent.View().Progress; p != nil {
+	if p := agent.View().Progress; p != nil {
 		done, total = p.Done, p.Total
 	}
-	ch <- prometheus.MustNewConstMetric(c.opDone, gauge, float64(done))
-	ch <- prometheus.MustNewConstMetric(c.opTotal, gauge, float64(total))
-	doc := c.agent.BackupKnown()
+	out := []metric.Metric{
+		{Name: "pgha_operation_progress_bytes", Help: "Bytes done of the copy or restore that this member makes, 0 without one.", Value: float64(done)},
+		{Name: "pgha_operation_total_bytes", Help: "Bytes of the copy or restore that this member makes, 0 without one or while unknown.", Value: float64(total)},
+	}
+	doc := agent.BackupKnown()
 	if doc == nil {
-		return
+		return out
 	}
 	configured := doc.Stanza != ""
-	r := backupReading{doc: doc, now: c.now()}
-	for i, m := range c.series {
+	r := backupReading{doc: doc, now: now}
+	for _, m := range backupNumbers() {
 		if !configured && !m.everywhere {
 			continue
 		}
 		if v, ok := m.value(r); ok {
-			ch <- prometheus.MustNewConstMetric(c.descs[i], m.kind, v)
+			out = append(out, metric.Metric{Name: m.name, Help: m.help, Counter: m.counter, Value: v})
 		}
 	}
 	if !configured {
-		return
+		return out
 	}
 	for kind, at := range lastSuccess(doc.Backups) {
-		ch <- prometheus.MustNewConstMetric(c.success, gauge, float64(epoch(at)), kind)
+		out = append(out, metric.Metric{Name: "pgha_backup_last_success_timestamp_seconds", Help: "Epoch seconds when the newest backup of each type ended.",
+			Label: "type", Is: kind, Value: float64(epoch(at))})
 	}
+	return out
 }

@@ -8,10 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/restapi/metric"
 )
 
 // stateIndex is the number of each state (wire contract §4.2), stateNames the
@@ -43,9 +41,15 @@ type reading struct {
 // series is one metric with the way to compute it.
 type series struct {
 	name, help string
-	kind       prometheus.ValueType
+	counter    bool
 	value      func(reading) float64
 }
+
+// What series.counter says.
+const (
+	gauge   = false
+	counter = true
+)
 
 func num(b bool) float64 {
 	if b {
@@ -56,7 +60,6 @@ func num(b bool) float64 {
 
 // patroniSeries are Patroni's (wire contract §5.5), in its order.
 func patroniSeries() []series {
-	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
 	values := make([]string, len(stateNames))
 	for i, n := range stateNames {
 		values[i] = strconv.Itoa(i) + "=" + n
@@ -91,16 +94,16 @@ func patroniSeries() []series {
 // ownSeries answer what operators ask beyond Patroni's.
 func ownSeries() []series {
 	return []series{
-		{"pgha_seconds_since_last_turn", "Seconds since the decision loop last finished a turn.", prometheus.GaugeValue, sinceTurn},
-		{"pgha_lease_margin_seconds", "Seconds until this node stops answering as primary; negative once it has, 0 without the lock.", prometheus.GaugeValue, leaseMargin},
-		{"pgha_restapi_open", "Value is 1 if everybody who can connect may change the cluster through this API, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.server.rules.Load().open()) }},
-		{"pgha_restapi_certificate_expiry_seconds", "Epoch seconds when the certificate of this API expires, 0 without TLS.", prometheus.GaugeValue, certificateEnd},
-		{"pgha_leash_off", "Value is 1 if pgha.leash is off, so that nothing stops Postgres in time when the agent does not, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.view.LeashOff) }},
-		{"pgha_connection_failing_seconds", "Seconds since when new local connections to PostgreSQL get no answer, 0 when they do.", prometheus.GaugeValue, func(r reading) float64 { return failing(r, r.view.Health.Connect) }},
-		{"pgha_disk_failing_seconds", "Seconds since when writes to the disks of the data directory and of pg_wal fail, 0 when they do not.", prometheus.GaugeValue, func(r reading) float64 {
+		{"pgha_seconds_since_last_turn", "Seconds since the decision loop last finished a turn.", gauge, sinceTurn},
+		{"pgha_lease_margin_seconds", "Seconds until this node stops answering as primary; negative once it has, 0 without the lock.", gauge, leaseMargin},
+		{"pgha_restapi_open", "Value is 1 if everybody who can connect may change the cluster through this API, 0 otherwise.", gauge, func(r reading) float64 { return num(r.server.rules.Load().open()) }},
+		{"pgha_restapi_certificate_expiry_seconds", "Epoch seconds when the certificate of this API expires, 0 without TLS.", gauge, certificateEnd},
+		{"pgha_leash_off", "Value is 1 if pgha.leash is off, so that nothing stops Postgres in time when the agent does not, 0 otherwise.", gauge, func(r reading) float64 { return num(r.view.LeashOff) }},
+		{"pgha_connection_failing_seconds", "Seconds since when new local connections to PostgreSQL get no answer, 0 when they do.", gauge, func(r reading) float64 { return failing(r, r.view.Health.Connect) }},
+		{"pgha_disk_failing_seconds", "Seconds since when writes to the disks of the data directory and of pg_wal fail, 0 when they do not.", gauge, func(r reading) float64 {
 			return max(failing(r, r.view.Health.Data), failing(r, r.view.Health.WAL))
 		}},
-		{"pgha_leader", "Value is 1 if this node holds the lock and may answer as primary, 0 otherwise.", prometheus.GaugeValue, func(r reading) float64 { return num(r.view.IsLeader(r.now)) }},
+		{"pgha_leader", "Value is 1 if this node holds the lock and may answer as primary, 0 otherwise.", gauge, func(r reading) float64 { return num(r.view.IsLeader(r.now)) }},
 	}
 }
 
@@ -182,33 +185,8 @@ func stamp(text string) float64 {
 	return 0
 }
 
-// collector exposes the View as Prometheus series, read at scrape time.
-type collector struct {
-	server *Server
-	series []series
-	descs  []*prometheus.Desc
-}
-
-func newCollector(s *Server) *collector {
-	c := &collector{server: s, series: append(patroniSeries(), ownSeries()...)}
-	view := s.agent.View() // scope and name never change
-	labels := prometheus.Labels{"scope": view.Scope, "name": view.Name}
-	for _, m := range c.series {
-		c.descs = append(c.descs, prometheus.NewDesc(m.name, m.help, nil, labels))
-	}
-	return c
-}
-
-// Describe implements prometheus.Collector.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range c.descs {
-		ch <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	s := c.server
+// metrics reads all there are, at scrape time.
+func (s *Server) metrics() []metric.Metric {
 	var sample ha.Sample
 	var fresh bool
 	if queryable(s.agent.View()) {
@@ -220,9 +198,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if fresh {
 		r.sample = sample
 	}
-	for i, m := range c.series {
-		ch <- prometheus.MustNewConstMetric(c.descs[i], m.kind, m.value(r))
+	var out []metric.Metric
+	for _, m := range append(patroniSeries(), ownSeries()...) {
+		out = append(out, metric.Metric{Name: m.name, Help: m.help, Counter: m.counter, Value: m.value(r)})
 	}
+	return append(out, backupMetrics(s.agent, time.Now())...)
 }
 
 // scrape is a rendered answer of /metrics. It is good for other requests as
@@ -237,11 +217,10 @@ type scrape struct {
 	body   []byte
 }
 
-// metricsHandler serves the registry.
-func (s *Server) metricsHandler() http.HandlerFunc {
-	h := promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{
-		DisableCompression: true, // scrapers are near, CPU on a database host is dear
-	})
+// metricsHandler keeps what the exporter serves for as long as it is good.
+func (s *Server) metricsHandler(export Exporter) http.HandlerFunc {
+	view := s.agent.View() // scope and name never change
+	h := export(map[string]string{"scope": view.Scope, "name": view.Name}, s.metrics)
 	var mu sync.Mutex
 	var last scrape
 	return func(w http.ResponseWriter, req *http.Request) {

@@ -15,7 +15,7 @@ import (
 // routes builds the router. Only the first segment of the path selects a
 // handler (wire contract §5.1); what none claims is a health check for GET, HEAD
 // and OPTIONS, and not supported for every other method.
-func (s *Server) routes() http.Handler {
+func (s *Server) routes(export Exporter) http.Handler {
 	r := chi.NewRouter()
 	r.Use(s.survive, firstSegment)
 	r.Get("/liveness", s.liveness)
@@ -26,7 +26,9 @@ func (s *Server) routes() http.Handler {
 	r.Get("/config", limited(s.reads, s.getConfig))
 	r.Get("/failsafe", limited(s.reads, s.getFailsafe))
 	r.Get("/explain", limited(s.reads, s.guard(s.explain)))
-	r.Method(http.MethodGet, "/metrics", limited(s.reads, s.metricsHandler()))
+	if export != nil {
+		r.Method(http.MethodGet, "/metrics", limited(s.reads, s.metricsHandler(export)))
+	}
 
 	r.Patch("/config", s.unsafe(s.patchConfig))
 	r.Put("/config", s.unsafe(s.putConfig))

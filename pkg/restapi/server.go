@@ -13,9 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/pgha/pgha/pkg/config"
+	"github.com/pgha/pgha/pkg/restapi/metric"
 )
 
 // Limits of one server (safety E-3).
@@ -32,23 +31,25 @@ const (
 // listener: the caller makes a new Server.
 var ErrNewListener = errors.New("the change needs a new listener")
 
-// Options configure a Server. All but Registry and Config are required.
+// Options configure a Server. All but Metrics and Config are required.
 type Options struct {
 	Agent    Agent
 	Settings Settings
-	// Registry gets the server's collectors and is what /metrics shows. Nil
-	// means a new one.
-	Registry *prometheus.Registry
-	Logger   *slog.Logger
+	// Metrics makes what serves /metrics out of labels and of what reads the
+	// metrics; see package prom. Nil: there is no such request.
+	Metrics Exporter
+	Logger  *slog.Logger
 	// Config is the configuration in force, for GET /explain; nil: there is no such request.
 	Config func() *config.Effective
 }
+
+// Exporter makes a handler that serves the metrics read gives, with these labels.
+type Exporter = func(labels map[string]string, read func() []metric.Metric) http.Handler
 
 // Server is the REST API of one node.
 type Server struct {
 	agent    Agent
 	log      *slog.Logger
-	registry *prometheus.Registry
 	derived  derivedCache
 	reads    chan struct{} // places for answers that cost more than a role check
 	changes  chan struct{} // places for requests that change something
@@ -70,13 +71,9 @@ func New(o Options) (*Server, error) {
 	if o.Agent == nil || o.Logger == nil {
 		return nil, errors.New("restapi: Options need an Agent and a Logger")
 	}
-	if o.Registry == nil {
-		o.Registry = prometheus.NewRegistry()
-	}
 	s := &Server{
 		agent:    o.Agent,
 		log:      o.Logger.With("component", "restapi"),
-		registry: o.Registry,
 		reads:    make(chan struct{}, maxReads),
 		changes:  make(chan struct{}, maxChanges),
 		follows:  make(chan struct{}, maxFollows),
@@ -88,12 +85,7 @@ func New(o Options) (*Server, error) {
 	if err := s.apply(o.Settings); err != nil {
 		return nil, err
 	}
-	for _, c := range []prometheus.Collector{newCollector(s), newBackupCollector(s.agent)} {
-		if err := o.Registry.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	s.handler = s.routes()
+	s.handler = s.routes(o.Metrics)
 	s.http = &http.Server{
 		Handler:                      s.handler,
 		ReadHeaderTimeout:            readHeaderTimeout,

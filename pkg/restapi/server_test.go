@@ -485,7 +485,7 @@ func TestOpenIsReported(t *testing.T) {
 	} {
 		var log bytes.Buffer
 		s, err := New(Options{
-			Agent: newAgent(t, "healthy-async", "pg-db-02"), Settings: Settings{RestAPI: c.rest},
+			Agent: newAgent(t, "healthy-async", "pg-db-02"), Settings: Settings{RestAPI: c.rest}, Metrics: exporter(),
 			Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		})
 		if err != nil {
