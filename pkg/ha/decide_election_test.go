@@ -73,6 +73,15 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 				t.Errorf("awaits %v, glances at %v", a.Await, a.Glance)
 			}
 		}},
+		{name: "B.3 but it is waited for the third time: it may be back", change: func(o *Observation) {
+			leaderless(o)
+			o.Peers.AskedAt = plus(-2 * sec)
+			o.Peers.Answers["n3"] = Peer{Glanced: true}
+		}, action: AskPeers{}, reason: ElectionAsks, check: func(t *testing.T, d Decision) {
+			if a := d.Action.(AskPeers); len(a.Await) != 1 || a.Await[0].Name != "n3" || len(a.Glance) != 1 {
+				t.Errorf("awaits %v, glances at %v", a.Await, a.Glance)
+			}
+		}},
 		{name: "B.3 a lone node asks nobody", change: func(o *Observation) {
 			leaderless(o)
 			o.DCS.Cluster.Members, o.Memory.LastMembers, o.Peers = o.DCS.Cluster.Members[:1], nil, Peers{}

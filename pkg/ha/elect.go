@@ -173,7 +173,9 @@ const answersFresh = 500 * time.Millisecond
 // racersToAsk returns the question to put before going on, nil when the answers
 // at hand are good. While the hold-off runs they are asked once, so that the
 // timeout of a dead host is over when it ends: a node whose key vanished, or
-// that did not answer then, is only glanced at the second time.
+// that did not answer then, is only glanced at the second time. Where that did not
+// make a leader there is no hurry: the third time it is waited for again, since it
+// may be back.
 func (o *Observation) racersToAsk(waiting bool) *AskPeers {
 	p, m := &o.Peers, &o.Memory
 	asked := p.AskedAt != 0 && p.AskedAt >= m.Leaderless
@@ -184,7 +186,7 @@ func (o *Observation) racersToAsk(waiting bool) *AskPeers {
 	for _, mem := range o.racers() {
 		gone := o.DCS.Cluster.Member(mem.Name) == nil
 		gone = gone && !o.inFailsafe(mem.Name) // keys vanish with etcd, too
-		if prev, known := p.Answers[mem.Name]; gone || asked && known && !prev.Reachable {
+		if prev, known := p.Answers[mem.Name]; gone || asked && known && !prev.Reachable && !prev.Glanced {
 			ask.Glance = append(ask.Glance, mem)
 		} else {
 			ask.Await = append(ask.Await, mem)

@@ -319,6 +319,7 @@ type Peers struct {
 // Peer is one member's answer (ha-behaviour 2.3).
 type Peer struct {
 	Reachable      bool
+	Glanced        bool // not Reachable, but nobody waited for its answer
 	InRecovery     bool
 	Position       wal.LSN // max(received, replayed); 0 for a primary
 	Timeline       wal.Timeline

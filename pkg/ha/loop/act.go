@@ -247,10 +247,14 @@ func (l *Loop) ask(ctx context.Context, a ha.AskPeers) {
 	if answers == nil {
 		answers = map[string]ha.Peer{}
 	}
-	for _, mem := range append(append([]dcs.Member{}, a.Await...), a.Glance...) {
-		if _, ok := answers[mem.Name]; !ok {
-			answers[mem.Name] = ha.Peer{}
+	missing := func(members []dcs.Member, glanced bool) {
+		for _, mem := range members {
+			if _, ok := answers[mem.Name]; !ok {
+				answers[mem.Name] = ha.Peer{Glanced: glanced}
+			}
 		}
 	}
+	missing(a.Await, false)
+	missing(a.Glance, true)
 	l.peers = ha.Peers{AskedAt: l.Now(), Answers: answers}
 }
