@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -189,6 +190,9 @@ func (a *agent) run(ctx context.Context, local *config.Local) (code int, err err
 	}
 	a.node = newNode(local.Name, srv, a.keeper, a.config.Load, now, a.wake, a.log)
 	a.node.watch()
+	// Until decisions are made: without it, what logical slots need would be removed
+	// on the primary.
+	srv.ForceFeedback(slices.ContainsFunc(a.config.Load().Dynamic.Slots, func(s config.Slot) bool { return s.Type == string(ha.SlotLogical) }))
 	defer func() {
 		a.node.close()
 		a.keeper.close(context.WithoutCancel(ctx))

@@ -203,7 +203,8 @@ func (n *node) query(ctx context.Context, f *ha.Postgres) {
 	f.Process, f.Known = ha.ProcessRunning, true
 	f.Row, f.SyncOwned = row(&st), n.srv.SyncNamesOwned()
 	f.ServerVersion, f.PostmasterStartTime = st.ServerVersion, st.StartTime
-	f.Slots = slots(st.Slots)
+	f.Slots, f.SlotLanes, f.Feedback = n.slots.facts(st.Slots), n.slots.state(), n.srv.FeedbackForced()
+	f.WALLevel, f.MaxSlots = st.WALLevel, st.MaxSlots
 	n.afterPromotion(f)
 }
 
@@ -231,16 +232,6 @@ func row(st *postgres.Status) ha.Row {
 		})
 	}
 	return r
-}
-
-func slots(all []postgres.Slot) map[string]wal.LSN {
-	out := make(map[string]wal.LSN, len(all))
-	for _, s := range all {
-		if s.Type == "physical" {
-			out[s.Name] = s.RestartLSN
-		}
-	}
-	return out
 }
 
 // afterPromotion makes the first checkpoint on a new timeline, beside the loop:

@@ -28,6 +28,7 @@ type node struct {
 	// cluster is the newest snapshot of the cluster, nil before the first.
 	cluster func() *dcs.Cluster
 	health  health
+	slots   slotWork
 
 	// turn is held by whatever changes the directory, the files or the process.
 	turn chan struct{}
@@ -159,25 +160,6 @@ func (n *node) SetSyncNames(ctx context.Context, names *string) error {
 
 // ResumeReplay implements loop.Node.
 func (n *node) ResumeReplay(ctx context.Context) error { return n.srv.ResumeReplay(ctx) }
-
-// SyncSlots implements loop.Node.
-func (n *node) SyncSlots(ctx context.Context, want []ha.Slot) error {
-	dyn := n.config().Dynamic
-	list := make([]postgres.SlotWant, 0, len(want))
-	for _, s := range want {
-		w := postgres.SlotWant{Name: s.Name, LSN: s.LSN}
-		if s.Active || s.LSN != 0 {
-			active := s.Active
-			w.ExpectActive = &active
-		}
-		list = append(list, w)
-	}
-	_, err := n.srv.EnsureSlots(ctx, list, postgres.SlotsOptions{
-		KeepUnwanted: dyn.Pause || keepUnknownSlots(dyn),
-		HasLeader:    true,
-	})
-	return err
-}
 
 // MoveAside implements loop.Node.
 func (n *node) MoveAside(ctx context.Context) error {

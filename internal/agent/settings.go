@@ -18,7 +18,7 @@ func settings(e *config.Effective) ha.Settings {
 		MaxTimelinesHistory: d.MaxTimelinesHistory, PrimaryStartTimeout: d.PrimaryStartTimeout,
 		PrimaryStopTimeout: d.PrimaryStopTimeout, RaceBackoff: d.PrimaryRaceBackoff, Pause: d.Pause,
 		WipeOnRewindFailure: p.RemoveDataDirOnRewindFailure, WipeOnDivergence: p.RemoveDataDirOnDivergedTimeline,
-		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, Failsafe: d.FailsafeMode, KeepUnknownSlots: keepUnknownSlots(d),
+		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, Failsafe: d.FailsafeMode, Slots: d.Slots, IgnoreSlots: d.IgnoreSlots,
 		NoFailover: tags.NoFailover(), FailoverPriority: tags.FailoverPriority(),
 		LeashOff: e.PGHA.Leash == "off", Document: d.Raw, CloneWithoutLeader: cloneWithoutLeader(p),
 		WatchdogRequired: e.Local.Watchdog.Mode == watchdogRequired,
@@ -44,12 +44,6 @@ func cloneWithoutLeader(p *config.Postgres) bool {
 		m := p.Methods[name]
 		return m != nil && m.NoLeader && !m.Native
 	})
-}
-
-// keepUnknownSlots: /config speaks of slots in ways this version does not act
-// on yet; dropping what it does not know could drop one of them.
-func keepUnknownSlots(d *config.Dynamic) bool {
-	return len(d.Slots) > 0 || len(d.IgnoreSlots) > 0
 }
 
 // identity is what this node says about itself.

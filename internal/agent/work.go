@@ -44,6 +44,8 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(method string,
 		err = n.restart(ctx, a)
 	case ha.Promote:
 		res, err = n.promote(ctx, a)
+	case ha.CopySlots:
+		err = n.copySlots(ctx, a)
 	case ha.CheckDivergence:
 		res, err = n.compare(ctx, a)
 	case ha.CheckRemote:

@@ -11,6 +11,7 @@ var unreached = map[ha.Reason]string{
 	ha.LeaderRepairsConfig:     "nobody deletes /config here",
 	ha.LeaderSlots:             "slots are not modelled",
 	ha.SecondarySlots:          "slots are not modelled",
+	ha.SecondaryCopiesSlots:    "slots are not modelled",
 	ha.LeaderTooLate:           "needs less time than a promotion has at its start: a claim is younger than that",
 	ha.LeaderUnwatched:         "watchdog mode required is not modelled; the tables of pkg/ha have it",
 	ha.LeaderBehind:            "a member behind the cluster's timeline is not elected, so it never leads",

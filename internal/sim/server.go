@@ -201,7 +201,7 @@ func (s *server) Follow(_ context.Context, up ha.Upstream) error {
 func (s *server) ResumeReplay(context.Context) error { return nil }
 
 // SyncSlots implements loop.Node.
-func (s *server) SyncSlots(context.Context, []ha.Slot) error { return nil }
+func (s *server) SyncSlots(ha.SyncSlots) {}
 
 // MoveAside implements loop.Node.
 func (s *server) MoveAside(context.Context) error {

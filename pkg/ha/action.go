@@ -40,8 +40,12 @@ type (
 	PublishReleased struct{}
 	// ArmLeash hands the epoch and deadline of the held lease to the leash.
 	ArmLeash struct{}
-	// SyncSlots makes the physical slots of this node those wanted.
-	SyncSlots struct{ Want []Slot }
+	// SyncSlots begins what is to be done to the replication slots, beside the
+	// loop. Feedback: hot_standby_feedback has to be on.
+	SyncSlots struct {
+		Steps    []SlotStep
+		Feedback bool
+	}
 	// DisarmLeash tells the leash that this node is no primary any more.
 	DisarmLeash struct{ Epoch int64 }
 	// SuspendLeash puts the deadline aside while the cluster is paused.
@@ -144,6 +148,12 @@ type (
 	CheckDivergence struct{ Leader Upstream }
 	// CheckRemote asks the remote of a standby cluster which system it is.
 	CheckRemote struct{ Remote Upstream }
+	// CopySlots copies logical slots from the leader to this standby, which is
+	// restarted if there is anything to copy.
+	CopySlots struct {
+		From  Upstream
+		Slots []Slot
+	}
 	// CancelOperation asks the running long action to end early.
 	CancelOperation struct{}
 )
@@ -205,6 +215,7 @@ func (Restart) action()         {}
 func (Promote) action()         {}
 func (CheckDivergence) action() {}
 func (CheckRemote) action()     {}
+func (CopySlots) action()       {}
 func (CancelOperation) action() {}
 
 // Kind tells which operation a long action is; OpNone for a short one.
@@ -237,6 +248,8 @@ func Kind(a Action) OpKind {
 		return OpCheckDivergence
 	case CheckRemote:
 		return OpCheckRemote
+	case CopySlots:
+		return OpCopySlots
 	default:
 		return OpNone
 	}

@@ -129,6 +129,15 @@ func runs(o *Observation, k OpKind) {
 	o.Op = Operation{Kind: k, Serial: 1, Running: true, Started: plus(-5 * sec)}
 }
 
+// physical are slots of that type, at these positions.
+func physical(at map[string]wal.LSN) map[string]SlotState {
+	out := map[string]SlotState{}
+	for name, lsn := range at {
+		out[name] = SlotState{Type: SlotPhysical, Restart: lsn, At: lsn}
+	}
+	return out
+}
+
 // did: the outcome of the action decided just before.
 func did(o *Observation, a Action, r Result) {
 	t, _ := NewTiming(30*sec, 10*sec, 10*sec)

@@ -270,7 +270,7 @@ func (o *Observation) noteOperation() {
 		if op.Refused {
 			m.Refused, m.SitOut = m.Lease.Epoch, o.Now.Add(o.Settings.TTL)
 		}
-	case OpNone:
+	case OpCopySlots, OpNone:
 	}
 }
 

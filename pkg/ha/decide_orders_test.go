@@ -191,16 +191,16 @@ func TestPaused(t *testing.T) { // 1.23, G1, H1, H2, H4
 		{name: "1.23.15 replay is not resumed", change: func(o *Observation) { replica(o); paused3(o); o.PG.ServerVersion, o.PG.Row.ReplayPaused = 150000, true }, reason: PausedNoAction},
 		{name: "1.23.16 slots are made", change: func(o *Observation) {
 			paused3(o)
-			o.Settings.UseSlots, o.PG.Slots = true, map[string]wal.LSN{"n2": 1, "stray": 1}
+			o.Settings.UseSlots, o.PG.Slots = true, physical(map[string]wal.LSN{"n2": 1, "stray": 1})
 		}, action: SyncSlots{}, reason: LeaderSlots},
 		{name: "1.23.16 and none dropped", change: func(o *Observation) {
 			paused3(o)
-			o.Settings.UseSlots, o.PG.Slots = true, map[string]wal.LSN{"n2": 1, "n3": 1, "stray": 1}
+			o.Settings.UseSlots, o.PG.Slots = true, physical(map[string]wal.LSN{"n2": 1, "n3": 1, "stray": 1})
 		}, reason: PausedNoAction},
 		{name: "1.23.16 on a replica, too", change: func(o *Observation) {
 			replica(o)
 			paused3(o)
-			o.Settings.UseSlots, o.PG.Slots = true, map[string]wal.LSN{}
+			o.Settings.UseSlots, o.PG.Slots = true, physical(map[string]wal.LSN{})
 			mem(o, "n3").Tags = dcs.Tags{{Name: "replicatefrom", Value: "n1"}}
 		}, action: SyncSlots{}, reason: SecondarySlots},
 		{name: "2.4 a running primary leaves a free lock to the requested candidate", change: func(o *Observation) {

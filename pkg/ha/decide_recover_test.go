@@ -187,7 +187,7 @@ func TestFollow(t *testing.T) { // H8, table F
 		{name: "4.2 a standby keeps slots for the others", change: func(o *Observation) {
 			replica(o)
 			o.Settings.UseSlots, o.Settings.MemberSlotsTTL = true, time.Hour
-			o.PG.Slots = map[string]wal.LSN{}
+			o.PG.Slots = physical(map[string]wal.LSN{})
 		}, action: SyncSlots{}, reason: SecondarySlots},
 		{name: "S4b after pause the WAL is compared again", change: func(o *Observation) {
 			replica(o)

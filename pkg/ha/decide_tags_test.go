@@ -34,7 +34,7 @@ func TestTags(t *testing.T) {
 		{name: "nostream: starts on nobody", change: func(o *Observation) { replica(o); tag(o, "nostream", true); down(o, "shut down in recovery") }, action: Start{}, reason: StartAsStandby, check: wants(Start{})},
 		{name: "nostream in pause: left as it is", change: func(o *Observation) { replica(o); paused3(o); tag(o, "nostream", true) }, reason: PausedNoAction},
 		{name: "nostream: no slot for it", change: func(o *Observation) {
-			o.Settings.UseSlots, o.PG.Slots = true, map[string]wal.LSN{"n3": 1}
+			o.Settings.UseSlots, o.PG.Slots = true, physical(map[string]wal.LSN{"n3": 1})
 			of(o, "n2", "nostream", true)
 		}, reason: LeaderNoAction},
 		{name: "replicatefrom", change: func(o *Observation) { replica(o); o.Settings.ReplicateFrom = "n3" }, action: Follow{}, reason: SecondaryFollows,

@@ -117,7 +117,7 @@ func TestLeader(t *testing.T) {
 		{name: "S6 not with an identifier that cannot be read", change: func(o *Observation) { standbyLeaderToBe(o); o.PG.SystemID = "" }, reason: NoSystemID},
 		{name: "4.2 slots of the others are made", change: func(o *Observation) {
 			o.Settings.UseSlots, o.Settings.MemberSlotsTTL = true, time.Hour
-			o.PG.Slots = map[string]wal.LSN{}
+			o.PG.Slots = physical(map[string]wal.LSN{})
 		}, action: SyncSlots{}, reason: LeaderSlots},
 		{name: "H5 renewal refused, another leads: demote", change: func(o *Observation) {
 			did(o, Renew{}, ResultConflict)

@@ -16,14 +16,8 @@ func NextStatus(o *Observation, sent Instant, t Timing) dcs.Status {
 	st := o.lastStatus()
 	if o.PG.Known && (!o.PG.Row.InRecovery || o.Settings.Standby.On) {
 		st.Optime = o.PG.Row.Position
-		if o.PG.Slots != nil {
-			st.Slots = make(map[string]wal.LSN, len(o.PG.Slots)+1)
-			for name, at := range o.PG.Slots {
-				st.Slots[name] = at
-			}
-			if o.Settings.UseSlots {
-				st.Slots[dcs.SlotName(o.Me.Name)] = o.PG.Row.Position
-			}
+		if slots := o.publishedSlots(); slots != nil {
+			st.Slots = slots
 		}
 		st.RetainSlots = nil
 		for _, r := range m.Retain {
@@ -89,7 +83,7 @@ func MemberDocument(o *Observation) dcs.Member {
 		no := false
 		mem.CheckpointAfterPromote = &no
 	}
-	if o.PG.Known && (!o.Op.Running || o.Op.Kind == OpPromote || o.Op.Kind == OpCheckDivergence || o.Op.Kind == OpCheckRemote) {
+	if o.PG.Known && (!o.Op.Running || o.Op.Kind == OpPromote || o.Op.Kind == OpCheckDivergence || o.Op.Kind == OpCheckRemote || o.Op.Kind == OpCopySlots) {
 		r := &o.PG.Row
 		mem.XLogLocation, mem.Timeline = r.Position, r.Timeline
 		if r.InRecovery {
@@ -112,7 +106,7 @@ func (o *Observation) progress() *dcs.Progress {
 		name = "clone"
 	case OpRestore:
 		name = "restore"
-	case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpStop, OpPromote, OpCheckDivergence, OpCheckRemote, OpRestart:
+	case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpStop, OpPromote, OpCheckDivergence, OpCheckRemote, OpRestart, OpCopySlots:
 	}
 	if !op.Running || name == "" {
 		return nil
@@ -150,7 +144,7 @@ func (o *Observation) State() string {
 			case o.recovering(): // nobody can connect to it
 				return "starting"
 			}
-		case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpPromote, OpCheckDivergence, OpCheckRemote:
+		case OpNone, OpPostBootstrap, OpRewind, OpCrashRecovery, OpPromote, OpCheckDivergence, OpCheckRemote, OpCopySlots:
 		}
 	}
 	switch o.PG.Process {

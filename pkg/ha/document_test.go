@@ -176,7 +176,7 @@ func TestStatusDocument(t *testing.T) {
 	o.Me.Name = "pg-db-01"
 	o.Settings.UseSlots, o.Settings.MemberSlotsTTL = true, 30*time.Minute
 	o.PG.Row = Row{Timeline: 2, Position: 67109536}
-	o.PG.Slots = map[string]wal.LSN{"pg_db_02": 67109536, "pg_db_03": 67109536}
+	o.PG.Slots = physical(map[string]wal.LSN{"pg_db_02": 67109536, "pg_db_03": 67109536})
 	for _, n := range []string{"pg_db_01", "pg_db_02", "pg_db_03"} {
 		o.Memory.Retain = append(o.Memory.Retain, Retained{Name: n, Seen: noon})
 	}
@@ -250,82 +250,5 @@ func TestHistoryLines(t *testing.T) {
 	o.PG.Row.Timeline, o.PG.HistoryLocal = 5, nil
 	if _, stale = o.historyLines(); stale {
 		t.Error("an unknown history is not written")
-	}
-}
-
-func TestSlotPlan(t *testing.T) { // 4.2
-	slots := func(o *Observation) {
-		o.Settings.UseSlots, o.Settings.MemberSlotsTTL = true, time.Hour
-		o.PG.Slots = map[string]wal.LSN{}
-		o.DCS.Cluster.Status.Slots = map[string]wal.LSN{"n3": 900}
-	}
-	for _, c := range []struct {
-		name   string
-		change func(o *Observation)
-		want   []Slot
-		stale  bool
-	}{
-		{"primary: all others, in use", slots, []Slot{{Name: "n2", Active: true}, {Name: "n3", LSN: 900, Active: true}}, true},
-		{"primary: nothing to do", func(o *Observation) { slots(o); o.PG.Slots = map[string]wal.LSN{"n2": 1, "n3": 1} },
-			[]Slot{{Name: "n2", Active: true}, {Name: "n3", LSN: 900, Active: true}}, false},
-		{"standby: all others, idle", func(o *Observation) { replica(o); slots(o) }, []Slot{{Name: "n2"}, {Name: "n3", LSN: 900}}, true},
-		{"standby: an idle slot is advanced", func(o *Observation) { replica(o); slots(o); o.PG.Slots = map[string]wal.LSN{"n2": 1, "n3": 800} },
-			[]Slot{{Name: "n2"}, {Name: "n3", LSN: 900}}, true},
-		{"standby: not past its own position", func(o *Observation) {
-			replica(o)
-			slots(o)
-			o.PG.Row.Position = 800
-			o.PG.Slots = map[string]wal.LSN{"n2": 1, "n3": 800}
-		}, []Slot{{Name: "n2"}, {Name: "n3", LSN: 900}}, false},
-		{"unknown slots are dropped", func(o *Observation) { slots(o); o.PG.Slots = map[string]wal.LSN{"n2": 1, "n3": 1, "x": 1} },
-			[]Slot{{Name: "n2", Active: true}, {Name: "n3", LSN: 900, Active: true}}, true},
-		{"unless /config names slots of its own", func(o *Observation) {
-			slots(o)
-			o.Settings.KeepUnknownSlots = true
-			o.PG.Slots = map[string]wal.LSN{"n2": 1, "n3": 1, "x": 1}
-		}, []Slot{{Name: "n2", Active: true}, {Name: "n3", LSN: 900, Active: true}}, false},
-		{"retained names are kept", func(o *Observation) { slots(o); o.DCS.Cluster.Status.RetainSlots = []string{"n1", "n3", "old"} },
-			[]Slot{{Name: "n2", Active: true}, {Name: "n3", LSN: 900, Active: true}, {Name: "old"}}, true},
-		{"nofailover keeps only what streams from it", func(o *Observation) { replica(o); slots(o); o.Settings.NoFailover = true }, nil, false},
-		{"a cascading member's slot is where it streams from", func(o *Observation) {
-			replica(o)
-			slots(o)
-			mem(o, "n3").Tags = dcs.Tags{{Name: "replicatefrom", Value: "n1"}}
-		}, []Slot{{Name: "n2"}, {Name: "n3", LSN: 1000, Active: true}}, true},
-		{"nostream members have none", func(o *Observation) { slots(o); mem(o, "n2").Tags = dcs.Tags{{Name: "nostream", Value: true}} },
-			[]Slot{{Name: "n3", LSN: 900, Active: true}}, true},
-		{"use_slots off: none", func(o *Observation) { slots(o); o.Settings.UseSlots = false; o.PG.Slots = map[string]wal.LSN{"n2": 1} }, nil, true},
-	} {
-		o := base()
-		c.change(o)
-		want, stale := o.slotPlan()
-		if !reflect.DeepEqual(want, c.want) || stale != c.stale {
-			t.Errorf("%s: %+v stale %v, want %+v %v", c.name, want, stale, c.want, c.stale)
-		}
-	}
-}
-
-func TestRetain(t *testing.T) { // 4.8
-	o := base()
-	o.Settings.UseSlots, o.Settings.MemberSlotsTTL = true, 30*time.Minute
-	o.DCS.Cluster.Status.RetainSlots = []string{"gone"}
-	o.Memory.Retain = o.retain()
-	names := func() (out []string) {
-		for _, r := range o.Memory.Retain {
-			out = append(out, r.Name)
-		}
-		return out
-	}
-	if got := names(); !reflect.DeepEqual(got, []string{"gone", "n1", "n2", "n3"}) {
-		t.Errorf("seeded with %v", got)
-	}
-	o.Now = plus(29 * time.Minute)
-	o.DCS.Cluster.Members = o.DCS.Cluster.Members[:2]
-	if o.Memory.Retain = o.retain(); len(o.Memory.Retain) != 4 {
-		t.Errorf("too early: %v", names())
-	}
-	o.Now = plus(30 * time.Minute)
-	if o.Memory.Retain = o.retain(); !reflect.DeepEqual(names(), []string{"n1", "n2"}) {
-		t.Errorf("after the retention: %v", names())
 	}
 }

@@ -91,7 +91,7 @@ func (o *Observation) failsafeAsk() *AskFailsafe {
 		return nil
 	}
 	t, _ := NewTiming(o.Settings.TTL, o.Settings.LoopWait, o.Settings.RetryTimeout) // its warning is the loop's to give
-	ask := &AskFailsafe{Epoch: m.Lease.Epoch, Members: others, Slots: o.PG.Slots, Until: m.Lease.StopAt().Add(-FailsafeReserve(left)), Timing: t}
+	ask := &AskFailsafe{Epoch: m.Lease.Epoch, Members: others, Slots: o.publishedSlots(), Until: m.Lease.StopAt().Add(-FailsafeReserve(left)), Timing: t}
 	if m.Lease.Attempt <= m.Lease.Renewed { // the last round succeeded: most likely this one will, too
 		ask.After = left / 4
 	}

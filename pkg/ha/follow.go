@@ -38,8 +38,11 @@ func follow(o *Observation) Decision {
 	if o.replayStuck() { // F6
 		return o.then(ResumeReplay{}, SecondaryResumes)
 	}
-	if want, stale := o.slotPlan(); stale {
-		return o.then(SyncSlots{Want: want}, SecondarySlots)
+	if plan, stale := o.slotPlan(); stale {
+		return o.then(plan, SecondarySlots)
+	}
+	if d, copies := o.copySlots(leader, ready); copies {
+		return d
 	}
 	if !ready {
 		return o.rest(SecondaryNoUpstream, leader.Member)

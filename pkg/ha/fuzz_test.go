@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
@@ -70,6 +71,10 @@ func observation(d *dice) *Observation {
 	s.PrimaryStartTimeout = pick(d, s.PrimaryStartTimeout, 0)
 	s.WipeOnDivergence, s.WipeOnRewindFailure = d.yes(), d.yes()
 	s.UseSlots, s.MemberSlotsTTL = d.yes(), pick(d, 0, time.Hour)
+	if d.yes() {
+		s.Slots = []config.Slot{{Name: pick(d, "l", "x", "n2"), Type: "logical", Database: "d", Plugin: "p"}, {Name: "y", Type: "physical"}}
+		s.IgnoreSlots = pick(d, nil, []config.SlotFilter{{Name: "x"}})
+	}
 	s.ReplicateFrom = pick(d, "", "", "n3", "n1")
 	pg := &o.PG
 	pg.DataDir = pick(d, DataDirPresent, DataDirPresent, DataDirPresent, DataDirPresent, DataDirEmpty, DataDirHalfMade, DataDirUnreadable)
@@ -81,12 +86,16 @@ func observation(d *dice) *Observation {
 	pg.StandbySignal, pg.CanRewind = d.yes(), d.yes()
 	pg.Control.State = pick(d, "", "in production", "shut down", "shutting down", "in archive recovery", "shut down in recovery")
 	if d.yes() {
-		pg.Slots = map[string]wal.LSN{"n2": wal.LSN(d.of(9)), "x": 1}
+		pg.Slots = map[string]SlotState{
+			"n2": {Type: pick(d, SlotPhysical, SlotLogical), Restart: wal.LSN(d.of(9)), At: wal.LSN(d.of(9)), Active: d.yes(), HasXmin: d.yes(), Lost: d.yes()},
+			"x":  {Type: pick(d, SlotPhysical, SlotLogical), Restart: 1, At: 1, Failover: d.yes(), Synced: d.yes()},
+		}
+		pg.WALLevel, pg.MaxSlots = pick(d, "logical", "replica"), d.of(9)
 	}
 	if d.yes() {
 		pg.HistoryLocal = wal.History{{Timeline: 1, LSN: 500}}
 	}
-	o.Op = Operation{Kind: OpKind(d.of(int(OpRestart) + 2)), Serial: int64(d.of(3)), Running: d.of(4) == 1, Started: plus(-time.Duration(d.of(400)) * sec),
+	o.Op = Operation{Kind: OpKind(d.of(int(OpCopySlots) + 2)), Serial: int64(d.of(3)), Running: d.of(4) == 1, Started: plus(-time.Duration(d.of(400)) * sec),
 		Ended: plus(-time.Duration(d.of(20)) * sec), Error: pick(d, "", "", "failed"), Divergence: Divergence(d.of(3)), Damaged: d.yes()}
 	if d.yes() {
 		answered(o, pick(d, Peer{}, standbyPeer(1000), standbyPeer(2000), Peer{Reachable: true}), pick(d, Peer{}, standbyPeer(900), standbyPeer(1000)))

@@ -32,7 +32,7 @@ func (t *turn) begins() {
 		if n.event == dcs.EventDemote {
 			t.demoting, t.stopped = t.o.Now, 0
 		}
-	case OpNone, OpPostBootstrap, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpRestart, OpPromote, OpCheckDivergence, OpCheckRemote:
+	case OpNone, OpPostBootstrap, OpCrashRecovery, OpStartPrimary, OpStartStandby, OpRestart, OpPromote, OpCheckDivergence, OpCheckRemote, OpCopySlots:
 	}
 }
 
@@ -128,7 +128,7 @@ func (t *turn) ended() {
 		if op.ShutdownLSN != 0 {
 			text += fmt.Sprintf("; its WAL ends at %s", op.ShutdownLSN)
 		}
-	case OpStartPrimary, OpStartStandby, OpRestart, OpClone:
+	case OpStartPrimary, OpStartStandby, OpRestart, OpClone, OpCopySlots:
 		t.awaitStream = true
 	case OpNone, OpBootstrap, OpPostBootstrap, OpRestore, OpRewind, OpCrashRecovery, OpCheckRemote:
 	}

@@ -195,8 +195,8 @@ func stayPrimary(o *Observation) Decision {
 	if lines, stale := o.historyLines(); stale {
 		return o.then(WriteHistory{Lines: lines}, LeaderWritesHistory)
 	}
-	if want, stale := o.slotPlan(); stale {
-		return o.then(SyncSlots{Want: want}, LeaderSlots)
+	if plan, stale := o.slotPlan(); stale {
+		return o.then(plan, LeaderSlots)
 	}
 	if o.syncSettles() {
 		return o.wait(syncLook, SyncCatchesUp)

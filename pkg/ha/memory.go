@@ -87,6 +87,10 @@ type Memory struct {
 
 	// Retain are the slot names the leader publishes to be kept.
 	Retain []Retained
+	// SlotCopies counts the attempts to bring over the logical slots that are
+	// missing, SlotsCopied is when the last began.
+	SlotCopies  int
+	SlotsCopied Instant
 
 	Sync SyncMemory
 

@@ -3,6 +3,7 @@ package ha
 import (
 	"time"
 
+	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
@@ -90,13 +91,12 @@ type Settings struct {
 	Sync                SyncSettings
 	Standby             StandbyCluster
 	MemberSlotsTTL      time.Duration
-	// KeepUnknownSlots: /config names slots of its own kind (slots,
-	// ignore_slots); until they are understood, nothing is dropped.
-	KeepUnknownSlots bool
-	Tags             dcs.Tags // as published
-	NoFailover       bool
-	FailoverPriority int
-	ReplicateFrom    string
+	Slots               []config.Slot       // permanent ones
+	IgnoreSlots         []config.SlotFilter // left alone
+	Tags                dcs.Tags            // as published
+	NoFailover          bool
+	FailoverPriority    int
+	ReplicateFrom       string
 	// CloneWithoutLeader: a replica creation method is marked no_leader.
 	CloneWithoutLeader bool
 	// LeashOff: pgha.leash is off; nothing is armed and S1 rests on the agent.
@@ -182,8 +182,14 @@ type Postgres struct {
 	Shutdown ShutdownWAL
 	// CheckpointPending: promoted, but no checkpoint on the new timeline yet.
 	CheckpointPending bool
-	// Slots are this node's slots and positions, nil when unknown.
-	Slots map[string]wal.LSN
+	// Slots are the server's slots by name, nil when unknown.
+	Slots map[string]SlotState
+	// SlotLanes is the work on them that runs beside the loop.
+	SlotLanes map[string]SlotLane
+	// Feedback: the agent sees to it that hot_standby_feedback is on.
+	Feedback bool
+	WALLevel string // wal_level in force
+	MaxSlots int    // max_replication_slots in force
 	// CanRewind: pg_rewind may be used (binary, checksums or wal_log_hints).
 	CanRewind bool
 	// HistoryLocal is the history of the current timeline, read when Timeline > 1.
@@ -262,6 +268,7 @@ const (
 	OpCheckDivergence
 	OpRestart
 	OpCheckRemote
+	OpCopySlots
 )
 
 // Operation is the long action that runs, or the last one that ended.

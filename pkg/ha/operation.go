@@ -33,6 +33,8 @@ func (k OpKind) String() string {
 		return "asking the remote"
 	case OpRestart:
 		return "restart"
+	case OpCopySlots:
+		return "copy_logical_slots"
 	}
 	return "unknown"
 }
@@ -84,7 +86,7 @@ func (o *Observation) mayCancel() bool {
 	switch o.Op.Kind {
 	case OpRewind, OpCrashRecovery, OpStartStandby, OpCheckDivergence, OpCheckRemote:
 		return true
-	case OpClone, OpRestart:
+	case OpClone, OpRestart, OpCopySlots:
 		return true
 	case OpNone, OpBootstrap, OpPostBootstrap, OpRestore, OpStartPrimary, OpStop, OpPromote:
 	}

@@ -43,8 +43,8 @@ func paused(o *Observation) Decision {
 	if d, repoint := o.repoint(); repoint { // 12
 		return d
 	}
-	if want, stale := o.slotPlan(); stale { // 16
-		return o.then(SyncSlots{Want: want}, SecondarySlots)
+	if plan, stale := o.slotPlan(); stale { // 16
+		return o.then(plan, SecondarySlots)
 	}
 	return o.rest(PausedNoAction, "")
 }
@@ -89,8 +89,8 @@ func pausedLeader(o *Observation) Decision {
 	if lines, stale := o.historyLines(); stale {
 		return o.then(WriteHistory{Lines: lines}, LeaderWritesHistory)
 	}
-	if want, stale := o.slotPlan(); stale { // 16
-		return o.then(SyncSlots{Want: want}, LeaderSlots)
+	if plan, stale := o.slotPlan(); stale { // 16
+		return o.then(plan, LeaderSlots)
 	}
 	return o.rest(PausedNoAction, ", the leader with the lock")
 }

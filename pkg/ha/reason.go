@@ -34,6 +34,7 @@ const (
 	SecondaryFollows
 	SecondaryNoUpstream
 	SecondarySlots
+	SecondaryCopiesSlots
 	SecondaryResumes
 	SecondaryDisarms
 	DemoteNoLock
@@ -163,6 +164,7 @@ var reasonTexts = [reasons]string{
 	SecondaryFollows:        "following a new leader (%d)",
 	SecondaryNoUpstream:     "no action. I am (%me), a secondary, and waiting for the leader (%d) to be running",
 	SecondarySlots:          "updating replication slots",
+	SecondaryCopiesSlots:    "copying logical slots from the leader: %d",
 	SecondaryResumes:        "resuming WAL replay, which PostgreSQL has paused",
 	SecondaryDisarms:        "telling the leash that I am not the leader",
 	DemoteNoLock:            "demoting self because I do not hold the lock: %d",

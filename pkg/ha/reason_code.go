@@ -29,6 +29,7 @@ var reasonCodes = [reasons]string{
 	SecondaryFollows:        "secondary_follows",
 	SecondaryNoUpstream:     "secondary_no_upstream",
 	SecondarySlots:          "secondary_slots",
+	SecondaryCopiesSlots:    "secondary_copies_slots",
 	SecondaryResumes:        "secondary_resumes",
 	SecondaryDisarms:        "secondary_disarms",
 	DemoteNoLock:            "demote_no_lock",

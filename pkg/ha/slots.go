@@ -1,73 +1,218 @@
 package ha
 
 import (
+	"slices"
 	"time"
 
+	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
-// Slot is a physical replication slot this node should have.
-type Slot struct {
-	Name string
-	// LSN to advance an unused slot to, 0 unknown.
-	LSN wal.LSN
-	// Active: its member would stream from this node.
-	Active bool
+// SlotType is the type of a replication slot, in PostgreSQL's words.
+type SlotType string
+
+// The types of a slot.
+const (
+	SlotPhysical SlotType = "physical"
+	SlotLogical  SlotType = "logical"
+)
+
+// SlotState is a replication slot of this node's server; temporary ones are
+// left out.
+type SlotState struct {
+	Type             SlotType
+	Database, Plugin string // of a logical one
+	Active           bool   // somebody streams from it
+	HasXmin          bool   // it holds back vacuum
+	// Lost: what it needs is gone, so that nobody can use it any more.
+	Lost bool
+	// Failover: PostgreSQL 17 itself keeps it on standbys; Synced: this is such a
+	// copy.
+	Failover, Synced bool
+	// Restart is the oldest WAL it keeps, 0 for none. At is what is published of
+	// it: the same for a physical one, what its consumer has confirmed for a
+	// logical one.
+	Restart, At wal.LSN
 }
 
-// slotPlan is ha-behaviour 4.2: the member slots this node should have, and
-// whether something is to be done about them.
-func (o *Observation) slotPlan() (want []Slot, stale bool) {
-	if _, just := o.Last.Action.(SyncSlots); just || o.PG.Slots == nil || !o.PG.Known {
-		return nil, false
+// Use is what a wanted slot is expected to be used for.
+type Use int
+
+// Expectations of use.
+const (
+	UseUnknown Use = iota
+	UseIdle        // nobody streams from it: it is moved along
+	UseActive      // its member would stream from this node
+)
+
+// Slot is a replication slot that this node should have.
+type Slot struct {
+	Name             string
+	Type             SlotType
+	Database, Plugin string
+	LSN              wal.LSN // to move it to while nobody uses it, 0 unknown
+	Use              Use
+}
+
+func (s *Slot) fits(have SlotState) bool {
+	return s.Type == have.Type && (s.Type == SlotPhysical || s.Database == have.Database && s.Plugin == have.Plugin)
+}
+
+// wantedSlots is ha-behaviour 4.2 and 4.3: slots for the members, the permanent
+// ones of /config, and those of members that were here a moment ago. problems
+// says which of /config's cannot be had.
+func (o *Observation) wantedSlots() (want []Slot, problems []string) {
+	if !o.Settings.UseSlots {
+		return nil, nil
 	}
-	want = o.wantedSlots()
-	listed := make(map[string]bool, len(want))
-	for _, s := range want {
-		listed[s.Name] = true
-		have, exists := o.PG.Slots[s.Name]
-		stale = stale || !exists || o.mayAdvance(s) && min(s.LSN, o.PG.Row.Position) > have
-	}
-	if !o.Settings.KeepUnknownSlots && !o.Settings.Pause { // 1.23.16
-		for name := range o.PG.Slots {
-			stale = stale || !listed[name]
+	seen := map[string]bool{dcs.SlotName(o.Me.Name): true}
+	add := func(s Slot) {
+		if !seen[s.Name] {
+			seen[s.Name] = true
+			want = append(want, s)
 		}
 	}
-	return want, stale
-}
-
-func (o *Observation) mayAdvance(s Slot) bool { return o.PG.Row.InRecovery && !s.Active }
-
-func (o *Observation) wantedSlots() []Slot {
-	if !o.Settings.UseSlots {
-		return nil
-	}
-	c, own := o.DCS.Cluster, dcs.SlotName(o.Me.Name)
-	var want []Slot
-	seen := map[string]bool{own: true}
+	c := o.DCS.Cluster
 	for i := range c.Members {
 		mem := &c.Members[i]
-		name := dcs.SlotName(mem.Name)
-		if seen[name] || mem.Tags.Bool("nostream") {
+		if mem.Tags.Bool("nostream") || mem.Name == o.Me.Name {
 			continue
 		}
-		active := o.streamsFromMe(mem)
-		if !active && (o.Settings.MemberSlotsTTL <= 0 || o.Settings.NoFailover) {
+		s := Slot{Name: dcs.SlotName(mem.Name), Type: SlotPhysical, Use: UseIdle}
+		if seen[s.Name] {
+			problems = append(problems, "the slot "+s.Name+" of "+mem.Name+" is another member's, too: their names are too much alike")
+		}
+		if o.streamsFromMe(mem) {
+			s.Use = UseActive
+		} else if o.Settings.MemberSlotsTTL <= 0 || o.Settings.NoFailover {
 			continue
 		}
-		seen[name] = true
-		want = append(want, Slot{Name: name, LSN: slotPosition(c, mem, name), Active: active})
+		s.LSN = o.slotPosition(s.Name)
+		add(s)
+	}
+	for _, p := range o.permanentSlots() {
+		s := Slot{Name: p.Name, Type: SlotType(p.Type), Database: p.Database, Plugin: p.Plugin, LSN: o.slotPosition(p.Name)}
+		if s.Type == SlotLogical && seen[s.Name] {
+			problems = append(problems, "the logical slot "+s.Name+" of /config has the name of a member's slot")
+			continue
+		}
+		s.Use = o.permanentUse(s.Name)
+		add(s)
 	}
 	if c.Status != nil && !o.Settings.NoFailover && o.Settings.MemberSlotsTTL > 0 {
 		for _, name := range c.Status.RetainSlots {
-			if !seen[name] {
-				seen[name] = true
-				want = append(want, Slot{Name: name})
-			}
+			add(Slot{Name: name, Type: SlotPhysical})
 		}
 	}
-	return want
+	return want, problems
+}
+
+// permanentSlots are those of /config that have a place on this node.
+func (o *Observation) permanentSlots() []config.Slot {
+	if !o.Settings.UseSlots || o.Settings.NoFailover || len(o.Settings.Slots) == 0 {
+		return nil
+	}
+	elsewhere, logical := "standby", o.streamsUp(o.Me.Name)
+	if o.Settings.Standby.On {
+		elsewhere, logical = "primary", false
+	}
+	return slices.DeleteFunc(slices.Clone(o.Settings.Slots), func(s config.Slot) bool {
+		return s.ClusterType == elsewhere || isLogical(s) && !logical
+	})
+}
+
+// permanentPhysical are the names of the permanent physical slots.
+func (o *Observation) permanentPhysical() map[string]bool {
+	names := map[string]bool{}
+	for _, s := range o.permanentSlots() {
+		if SlotType(s.Type) == SlotPhysical {
+			names[s.Name] = true
+		}
+	}
+	return names
+}
+
+// permanentUse: on the primary somebody outside is expected, unless a member of
+// that name streams from another one.
+func (o *Observation) permanentUse(name string) Use {
+	if o.PG.Row.InRecovery && !o.leadsStandby() {
+		return UseIdle
+	}
+	for i := range o.DCS.Cluster.Members {
+		if mem := &o.DCS.Cluster.Members[i]; dcs.SlotName(mem.Name) == name && !o.streamsFromMe(mem) {
+			return UseIdle
+		}
+	}
+	return UseActive
+}
+
+// streamsUp tells whether WAL reaches the member called name as a stream all the
+// way from the primary: no nostream and no ring of replicatefrom on the way.
+func (o *Observation) streamsUp(name string) bool {
+	c := o.DCS.Cluster
+	for visited := map[string]bool{}; name != c.LeaderName() && !visited[name]; name = o.upstreamOf(name) {
+		if visited[name] = true; o.tagsOf(name).Bool("nostream") {
+			return false
+		}
+		if o.upstreamOf(name) == "" {
+			return true // nobody leads: there is no stream, and nothing that would keep one away
+		}
+	}
+	return name == c.LeaderName()
+}
+
+// tagsOf are the tags of a member; this node's are known before they are published.
+func (o *Observation) tagsOf(name string) dcs.Tags {
+	if name == o.Me.Name {
+		return o.Settings.Tags
+	}
+	if mem := o.DCS.Cluster.Member(name); mem != nil {
+		return mem.Tags
+	}
+	return nil
+}
+
+// upstreamOf is the member that the one called name streams from, "" for nobody.
+func (o *Observation) upstreamOf(name string) string {
+	c := o.DCS.Cluster
+	if from := o.tagsOf(name).String("replicatefrom"); from != "" && from != name && c.Member(from) != nil && name != c.LeaderName() {
+		return from
+	}
+	return c.LeaderName()
+}
+
+// feedback tells whether hot_standby_feedback has to be on: rows that a logical
+// slot of this node, or of one that cascades from it, needs must not be removed
+// on the primary (ha-behaviour 4.7).
+func (o *Observation) feedback() bool {
+	if !o.Settings.UseSlots || o.Settings.Standby.On || !slices.ContainsFunc(o.Settings.Slots, isLogical) || !o.streamsUp(o.Me.Name) {
+		return false
+	}
+	if !o.Settings.NoFailover {
+		return true
+	}
+	c := o.DCS.Cluster
+	for i := range c.Members {
+		mem := &c.Members[i]
+		if mem.Name != o.Me.Name && !mem.Tags.NoFailover() && o.streamsUp(mem.Name) && o.passesThroughMe(mem.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+func isLogical(s config.Slot) bool { return SlotType(s.Type) == SlotLogical }
+
+// passesThroughMe: the stream to the member called name comes by this node.
+func (o *Observation) passesThroughMe(name string) bool {
+	for visited := map[string]bool{}; name != "" && !visited[name]; name = o.upstreamOf(name) {
+		if name == o.Me.Name {
+			return true
+		}
+		visited[name] = true
+	}
+	return false
 }
 
 // streamsFromMe: would mem stream from this node?
@@ -79,15 +224,61 @@ func (o *Observation) streamsFromMe(mem *dcs.Member) bool {
 	return from == o.Me.Name && mem.Name != o.DCS.Cluster.LeaderName()
 }
 
-func slotPosition(c *dcs.Cluster, mem *dcs.Member, name string) wal.LSN {
+// slotPosition is where the slot called name stands on the leader. What a
+// cascading member uses stands elsewhere, and a leader older than 4.0 does not
+// tell of members' slots: there the member's own position counts.
+func (o *Observation) slotPosition(name string) wal.LSN {
+	c := o.DCS.Cluster
 	var at wal.LSN
 	if c.Status != nil {
 		at = c.Status.Slots[name]
 	}
-	if mem.Tags.String("replicatefrom") != "" {
-		at = max(at, mem.XLogLocation)
+	silent := false
+	if l := c.Member(c.LeaderName()); l != nil {
+		silent = l.Version == "" || before4(l.Version)
+	}
+	for i := range c.Members {
+		mem := &c.Members[i]
+		if dcs.SlotName(mem.Name) == name && (silent || mem.Tags.String("replicatefrom") != "") {
+			at = max(at, mem.XLogLocation)
+		}
 	}
 	return at
+}
+
+// before4 tells whether an agent's version is known to be below 4.0.0.
+func before4(version string) bool {
+	return len(version) > 1 && version[1] == '.' && version[0] < '4'
+}
+
+// publishedSlots are the positions that /status and POST /failsafe tell of
+// (ha-behaviour 4.8); nil while they are unknown.
+func (o *Observation) publishedSlots() map[string]wal.LSN {
+	if o.PG.Slots == nil {
+		return nil
+	}
+	out := make(map[string]wal.LSN, len(o.PG.Slots)+1)
+	for name, s := range o.PG.Slots {
+		if s.At != 0 && !s.Failover {
+			out[name] = s.At
+		}
+	}
+	if o.Settings.UseSlots {
+		out[dcs.SlotName(o.Me.Name)] = o.PG.Row.Position
+	}
+	if o.Settings.MemberSlotsTTL > 0 {
+		return out
+	}
+	permanent := map[string]bool{}
+	for _, s := range o.permanentSlots() {
+		permanent[s.Name] = true
+	}
+	for name := range out {
+		if !permanent[name] {
+			delete(out, name)
+		}
+	}
+	return out
 }
 
 // Retained is a slot name of /status.retain_slots and when its member was last
@@ -105,10 +296,10 @@ func (o *Observation) retain() []Retained {
 	if ttl <= 0 || !o.Settings.UseSlots {
 		return nil
 	}
-	present := map[string]bool{}
+	present, permanent := map[string]bool{}, o.permanentPhysical()
 	for i := range c.Members {
-		if !c.Members[i].Tags.Bool("nostream") {
-			present[dcs.SlotName(c.Members[i].Name)] = true
+		if name := dcs.SlotName(c.Members[i].Name); !c.Members[i].Tags.Bool("nostream") && !permanent[name] {
+			present[name] = true
 		}
 	}
 	old := o.Memory.Retain
@@ -119,7 +310,7 @@ func (o *Observation) retain() []Retained {
 	}
 	var out []Retained
 	for _, r := range old {
-		if !present[r.Name] && o.Now.Sub(r.Seen) < ttl {
+		if !present[r.Name] && !permanent[r.Name] && o.Now.Sub(r.Seen) < ttl {
 			out = append(out, r)
 		}
 	}

@@ -111,8 +111,8 @@ func leadStandby(o *Observation) Decision {
 	if d, stale := o.writeFailsafe(); stale {
 		return d
 	}
-	if want, stale := o.slotPlan(); stale {
-		return o.then(SyncSlots{Want: want}, LeaderSlots)
+	if plan, stale := o.slotPlan(); stale {
+		return o.then(plan, LeaderSlots)
 	}
 	return o.stays(StandbyNoAction)
 }
@@ -223,8 +223,8 @@ func pausedStandby(o *Observation) Decision {
 	if d, stale := o.writeFailsafe(); stale {
 		return d
 	}
-	if want, stale := o.slotPlan(); stale { // 1.23.16
-		return o.then(SyncSlots{Want: want}, LeaderSlots)
+	if plan, stale := o.slotPlan(); stale { // 1.23.16
+		return o.then(plan, LeaderSlots)
 	}
 	return o.rest(PausedNoAction, ", the standby leader with the lock")
 }

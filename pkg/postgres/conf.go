@@ -64,6 +64,9 @@ func (s *Server) wanted(major int, role Role) (all, cmdline settings) {
 		all[name], cmdline[name] = value, value
 	}
 	s.ownSyncNames(c, all)
+	if s.FeedbackForced() {
+		all["hot_standby_feedback"] = "on"
+	}
 	return all, cmdline
 }
 

@@ -173,6 +173,9 @@ func (s *Server) restConn() (*pgx.ConnConfig, error) {
 	return s.localConn("Patroni restapi", 2*time.Second)
 }
 
-// adminConn has no statement timeout: a checkpoint or slot operation is
-// bounded by its context.
+// adminConn has no statement timeout: a checkpoint is bounded by its context.
 func (s *Server) adminConn() (*pgx.ConnConfig, error) { return s.localConn("Patroni heartbeat", 0) }
+
+func (s *Server) slotsConn() (*pgx.ConnConfig, error) {
+	return s.localConn("Patroni heartbeat", 10*time.Second)
+}

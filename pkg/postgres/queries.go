@@ -79,6 +79,8 @@ type Status struct {
 	SyncNames      string       // synchronous_standby_names in force
 	Replication    []Replica
 	Slots          []Slot // without temporary ones
+	WALLevel       string // wal_level
+	MaxSlots       int    // max_replication_slots
 }
 
 // Receiver is pg_stat_wal_receiver; an empty State means there is none.
@@ -144,22 +146,22 @@ const (
  current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
  (SELECT json_agg(x)::text FROM (SELECT usename, application_name, client_addr, state, sync_state, sync_priority,
    sent_lsn, write_lsn, flush_lsn, replay_lsn FROM pg_stat_replication) x),
- (SELECT json_agg(x)::text FROM (` + slotsSQL + `) x)
+ (` + slotsSQL + `), current_setting('wal_level'), current_setting('max_replication_slots')::int4
  FROM (SELECT 1) one LEFT JOIN pg_stat_get_wal_receiver() r ON true`
 
-	slotsSQL = `SELECT slot_name, slot_type, database, plugin, active, xmin IS NOT NULL OR catalog_xmin IS NOT NULL AS has_xmin,
-   restart_lsn, confirmed_flush_lsn, WALSTATUS AS wal_status FROM pg_replication_slots WHERE NOT temporary`
+	// slotsSQL takes whole rows: what is in them depends on the version.
+	slotsSQL = "SELECT json_agg(to_jsonb(s))::text FROM pg_replication_slots s WHERE NOT temporary"
 )
 
 // forVersion fills in what the views call things in the server at the other
 // end of c.
 func forVersion(c *pgx.Conn, sql string) string {
 	version, _ := parseVersion(c.PgConn().ParameterStatus("server_version"))
-	written, status := "written_lsn", "wal_status"
+	written := "written_lsn"
 	if version < 130000 {
-		written, status = "received_lsn", "''"
+		written = "received_lsn"
 	}
-	return strings.NewReplacer("WRITTEN", written, "WALSTATUS", status).Replace(sql)
+	return strings.ReplaceAll(sql, "WRITTEN", written)
 }
 
 // position is the destination of positionSQL.
@@ -232,7 +234,7 @@ func queryStatus(ctx context.Context, c *pgx.Conn) (Status, error) {
 	var tl int64
 	var tli *int32
 	dest := append(p.dest(&st.InRecovery, &st.ReplayPaused), &tl, &flush, &status, &tli, &slot, &conninfo, &latest,
-		&st.RestoreCommand, &st.ServerVersion, &start, &st.PendingRestart, &st.SyncCommit, &st.SyncNames, &repl, &slots)
+		&st.RestoreCommand, &st.ServerVersion, &start, &st.PendingRestart, &st.SyncCommit, &st.SyncNames, &repl, &slots, &st.WALLevel, &st.MaxSlots)
 	if err := c.QueryRow(ctx, forVersion(c, statusSQL)).Scan(dest...); err != nil {
 		return Status{}, err
 	}

@@ -18,11 +18,11 @@ import (
 func TestStandby(t *testing.T) {
 	ctx := testContext(t)
 	a := primaryNode(t, "a")
-	no := false
-	positions, err := a.EnsureSlots(ctx, []SlotWant{{Name: "b"}, {Name: "c", ExpectActive: &no}}, SlotsOptions{})
-	must(t, err)
-	if positions["b"] == 0 || positions["c"] == 0 {
-		t.Errorf("new slots reserve no WAL: %v", positions)
+	for _, name := range []string{"b", "c"} {
+		must(t, a.CreateSlot(ctx, Slot{Name: name, Type: "physical"}))
+	}
+	if s := a.slot("b"); s.RestartLSN == 0 || s.Type != "physical" {
+		t.Errorf("a new slot reserves no WAL: %+v", s)
 	}
 
 	b := newNode(t, "b")
@@ -97,63 +97,6 @@ func TestStandby(t *testing.T) {
 	}
 	if got := b.ask("SELECT setting FROM pg_settings WHERE name = 'primary_slot_name'"); got != "b" {
 		t.Errorf("the reload of a restarted agent lost the upstream: slot %q", got)
-	}
-}
-
-func TestSlots(t *testing.T) {
-	ctx := testContext(t)
-	a := primaryNode(t, "a")
-	b := standbyOf(t, a, "b")
-	yes, no := true, false
-	want := []SlotWant{{Name: "active", ExpectActive: &yes}, {Name: "behind", ExpectActive: &no}}
-	for _, n := range []*node{a, b} {
-		before, err := n.EnsureSlots(ctx, append(want, SlotWant{Name: "gone"}), SlotsOptions{HasLeader: true})
-		must(t, err)
-		n.sql("SELECT pg_create_physical_replication_slot('unreserved')", "SELECT pg_create_physical_replication_slot('foreign')")
-		a.sql("INSERT INTO public.t SELECT generate_series(1, 100)", "SELECT pg_switch_wal()", "INSERT INTO public.t VALUES (1)")
-		b.caughtUp(a)
-		sample, err := b.Sample(ctx)
-		must(t, err)
-		want[1].LSN = sample.ReplayLSN
-		keep, err := n.EnsureSlots(ctx, want, SlotsOptions{KeepUnwanted: true})
-		must(t, err)
-		if keep["gone"] == 0 {
-			t.Errorf("%s: a slot was dropped in pause", n.cfg.Name)
-		}
-		after, err := n.EnsureSlots(ctx, append(want, SlotWant{Name: "unreserved"}),
-			SlotsOptions{HasLeader: true, Ignore: func(s Slot) bool { return s.Name == "foreign" }})
-		must(t, err)
-		if _, ok := after["gone"]; ok {
-			t.Errorf("%s: an unwanted slot is still there", n.cfg.Name)
-		}
-		if _, ok := after["foreign"]; !ok {
-			t.Errorf("%s: an ignored slot was dropped", n.cfg.Name)
-		}
-		if after["unreserved"] == 0 {
-			t.Errorf("%s: a slot without WAL was not made anew", n.cfg.Name)
-		}
-		if after["behind"] != want[1].LSN || after["active"] != before["active"] {
-			t.Errorf("%s: before %v, after %v: want behind at %v and active unmoved", n.cfg.Name, before, after, want[1].LSN)
-		}
-		// Never past what the server itself has.
-		far := []SlotWant{{Name: "behind", LSN: sample.ReplayLSN + 1<<40}}
-		if got, err := n.EnsureSlots(ctx, far, SlotsOptions{}); err != nil || got["behind"] >= far[0].LSN || got["behind"] < sample.ReplayLSN {
-			t.Errorf("%s: advance too far: %v, %v", n.cfg.Name, got, err)
-		}
-	}
-	// A slot in use stays, whatever is wanted.
-	from := a.upstream()
-	from.SlotName = "inuse"
-	_, err := a.EnsureSlots(ctx, []SlotWant{{Name: "inuse"}}, SlotsOptions{})
-	must(t, err)
-	_, err = b.Follow(ctx, &from)
-	must(t, err)
-	eventually(t, "the slot is in use", func() bool {
-		slots, err := a.Slots(ctx)
-		return err == nil && len(slots) == 1 && slots[0].Active
-	})
-	if got, err := a.EnsureSlots(ctx, nil, SlotsOptions{}); err != nil || got["inuse"] == 0 {
-		t.Errorf("a slot in use was dropped: %v, %v", got, err)
 	}
 }
 

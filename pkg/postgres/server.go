@@ -54,6 +54,7 @@ type Server struct {
 	monitor *link // status row
 	rest    *link // WAL position for REST
 	admin   *link // everything that changes something
+	slots   *link // but slots: they must not hold up the rest
 
 	mu        sync.Mutex
 	cfg       config.Postgres
@@ -61,6 +62,7 @@ type Server struct {
 	upstream  *Upstream
 	following bool    // upstream was set by Start or Follow
 	syncNames *string // synchronous_standby_names while the agent owns it
+	feedback  bool    // hot_standby_feedback is forced on
 	raised    map[string]Pending
 	gucs      map[string]bool // known names, nil until asked
 	timeline  timelineCache
@@ -133,6 +135,7 @@ func New(o Options) (*Server, error) {
 	s.monitor = newLink(s.monitorConn)
 	s.rest = newLink(s.restConn)
 	s.admin = newLink(s.adminConn)
+	s.slots = newLink(s.slotsConn)
 	if s.hasSignal() {
 		s.role = RoleStandby
 	}
@@ -164,6 +167,7 @@ func (s *Server) CloseConnections() {
 	s.monitor.close()
 	s.rest.close()
 	s.admin.close()
+	s.slots.close()
 }
 
 // Running tells whether the launcher has a server.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
@@ -17,50 +20,62 @@ type Slot struct {
 	Database     string
 	Plugin       string
 	Active       bool
-	HasXmin      bool // xmin or catalog_xmin
+	Xmin         uint32 // 0: none
+	CatalogXmin  uint32
 	RestartLSN   wal.LSN
 	ConfirmedLSN wal.LSN
 	WalStatus    string // PostgreSQL 13: reserved, extended, unreserved, lost
+	// Invalid: PostgreSQL says that it cannot be used any more.
+	Invalid bool
+	// Failover and Synced are of PostgreSQL 17, which keeps such slots on
+	// standbys itself.
+	Failover, Synced bool
 }
 
-// SlotWant is one physical slot that shall exist.
-type SlotWant struct {
-	Name         string
-	LSN          wal.LSN // where to advance it to while inactive; 0: unknown
-	ExpectActive *bool   // nil: no expectation
-}
-
-// SlotsOptions are the circumstances of one pass.
-type SlotsOptions struct {
-	KeepUnwanted bool            // pause: drop nothing that is merely unwanted
-	HasLeader    bool            // the cluster has a leader
-	Ignore       func(Slot) bool // these are never touched; may be nil
-}
-
+// slotRow has what every version calls alike, and what some do not have.
 type slotRow struct {
-	Name      string  `json:"slot_name"`
-	Type      string  `json:"slot_type"`
-	Database  *string `json:"database"`
-	Plugin    *string `json:"plugin"`
-	Active    bool    `json:"active"`
-	HasXmin   bool    `json:"has_xmin"`
-	Restart   *string `json:"restart_lsn"`
-	Confirmed *string `json:"confirmed_flush_lsn"`
-	WalStatus *string `json:"wal_status"`
+	Name        string  `json:"slot_name"`
+	Type        string  `json:"slot_type"`
+	Database    *string `json:"database"`
+	Plugin      *string `json:"plugin"`
+	Active      bool    `json:"active"`
+	Xmin        *string `json:"xmin"`
+	CatalogXmin *string `json:"catalog_xmin"`
+	Restart     *string `json:"restart_lsn"`
+	Confirmed   *string `json:"confirmed_flush_lsn"`
+	WalStatus   *string `json:"wal_status"`          // 13
+	Conflicting *bool   `json:"conflicting"`         // 16
+	Invalidated *string `json:"invalidation_reason"` // 17
+	Failover    bool    `json:"failover"`            // 17
+	Synced      bool    `json:"synced"`              // 17
 }
 
 func decodeSlots(doc string) ([]Slot, error) {
 	return decodeRows(doc, "replication slots", func(r slotRow) Slot {
-		return Slot{Name: r.Name, Type: r.Type, Database: text(r.Database), Plugin: text(r.Plugin), Active: r.Active,
-			HasXmin: r.HasXmin, RestartLSN: lsn(r.Restart), ConfirmedLSN: lsn(r.Confirmed), WalStatus: text(r.WalStatus)}
+		s := Slot{
+			Name: r.Name, Type: r.Type, Database: text(r.Database), Plugin: text(r.Plugin), Active: r.Active,
+			Xmin: xid(r.Xmin), CatalogXmin: xid(r.CatalogXmin), RestartLSN: lsn(r.Restart), ConfirmedLSN: lsn(r.Confirmed),
+			WalStatus: text(r.WalStatus), Failover: r.Failover, Synced: r.Synced,
+		}
+		s.Invalid = s.WalStatus == "lost" || r.Conflicting != nil && *r.Conflicting || r.Invalidated != nil
+		return s
 	})
+}
+
+func xid(s *string) uint32 {
+	n, _ := strconv.ParseUint(text(s), 10, 32)
+	return uint32(n)
 }
 
 // Slots lists the server's slots, temporary ones excepted.
 func (s *Server) Slots(ctx context.Context) ([]Slot, error) {
 	var out []Slot
-	err := s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
-		out, err = listSlots(ctx, c)
+	err := s.slots.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		var doc *string
+		err := c.QueryRow(ctx, slotsSQL).Scan(&doc)
+		if err == nil {
+			out, err = decodeSlots(text(doc))
+		}
 		return err
 	})
 	if err != nil {
@@ -69,122 +84,78 @@ func (s *Server) Slots(ctx context.Context) ([]Slot, error) {
 	return out, nil
 }
 
-func listSlots(ctx context.Context, c *pgx.Conn) ([]Slot, error) {
-	var doc *string
-	if err := c.QueryRow(ctx, forVersion(c, "SELECT json_agg(x)::text FROM ("+slotsSQL+") x")).Scan(&doc); err != nil {
-		return nil, err
+// ErrSlotUnusable means that the WAL or the rows that a slot needs are gone.
+var ErrSlotUnusable = errors.New("what the slot needs is gone")
+
+// CreateSlot makes a physical slot, which reserves WAL at once, or a logical one
+// in its database.
+func (s *Server) CreateSlot(ctx context.Context, slot Slot) error {
+	if slot.Type == "logical" {
+		return s.inDatabase(ctx, "create", slot, "SELECT pg_create_logical_replication_slot($1, $2)", slot.Name, slot.Plugin)
 	}
-	return decodeSlots(text(doc))
+	return s.slotExec(ctx, "create", slot.Name, "SELECT pg_create_physical_replication_slot($1, true)", slot.Name)
 }
 
-// EnsureSlots makes one pass over the physical slots (ha-behaviour 4.4):
-// unwanted and broken ones go unless they are in use, missing ones are created
-// and reserve WAL at once, and inactive ones advance. Logical slots are not
-// touched. It returns the position of every slot that exists afterwards, for
-// /status. Slots are independent: the error joins what went wrong, the
-// rest was done.
-func (s *Server) EnsureSlots(ctx context.Context, want []SlotWant, o SlotsOptions) (map[string]wal.LSN, error) {
-	have, err := s.Slots(ctx)
-	if err != nil {
-		return nil, err
-	}
-	wanted := make(map[string]SlotWant, len(want))
-	for _, w := range want {
-		wanted[w.Name] = w
-	}
-	var errs []error
-	standby := s.DiskRole() == RoleStandby
-	exists := make(map[string]bool)
-	for _, slot := range have {
-		exists[slot.Name] = true
-		if slot.Type != "physical" || o.Ignore != nil && o.Ignore(slot) {
-			delete(wanted, slot.Name)
-			continue
+// advanceSQL leaves alone a slot that is in use, or that is there already.
+const advanceSQL = `SELECT pg_replication_slot_advance(slot_name, x.goal) FROM pg_replication_slots,
+ LATERAL (SELECT least($2::text::pg_lsn, CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END) AS goal) x
+ WHERE slot_name = $1 AND NOT active AND CASE slot_type WHEN 'physical' THEN restart_lsn ELSE confirmed_flush_lsn END < x.goal`
+
+// AdvanceSlot moves an unused slot forward, never past what this server has. For
+// a logical one the server reads all WAL in between. ErrSlotUnusable: it cannot.
+func (s *Server) AdvanceSlot(ctx context.Context, slot Slot, to wal.LSN) error {
+	if slot.Type == "logical" {
+		err := s.inDatabase(ctx, "advance", slot, advanceSQL, slot.Name, to.String())
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && (pg.Code == "58P01" || pg.Code == "55000") { // undefined_file, object_not_in_prerequisite_state
+			return fmt.Errorf("%w: %w", err, ErrSlotUnusable)
 		}
-		w, ok := wanted[slot.Name]
-		delete(wanted, slot.Name)
-		gone, err := s.treatSlot(ctx, slot, w, ok, standby, o)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if gone && ok {
-			wanted[slot.Name] = w // to be created anew
-		}
+		return err
 	}
-	for name := range wanted {
-		if err := s.slotExec(ctx, "create", name, "SELECT pg_create_physical_replication_slot($1, true)", name); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	now, err := s.Slots(ctx)
-	if err != nil {
-		return nil, errors.Join(append(errs, err)...)
-	}
-	out := make(map[string]wal.LSN, len(now))
-	for _, slot := range now {
-		out[slot.Name] = slot.RestartLSN
-		if slot.Type == "logical" {
-			out[slot.Name] = slot.ConfirmedLSN
-		}
-	}
-	return out, errors.Join(errs...)
+	return s.slotExec(ctx, "advance", slot.Name, advanceSQL, slot.Name, to.String())
 }
 
-// treatSlot does to one existing slot what its state asks for; gone tells that
-// it was dropped.
-func (s *Server) treatSlot(ctx context.Context, slot Slot, w SlotWant, wanted, standby bool, o SlotsOptions) (gone bool, err error) {
-	inactive := w.ExpectActive != nil && !*w.ExpectActive
-	switch {
-	case !wanted && o.KeepUnwanted:
-		return false, nil
-	case !wanted, slot.WalStatus == "lost":
-		return s.dropSlot(ctx, slot)
-	case inactive && slot.HasXmin && o.HasLeader:
-		// An old xmin would hold back vacuum for ever.
-		return s.dropSlot(ctx, slot)
-	case w.ExpectActive != nil && *w.ExpectActive, slot.HasXmin, slot.Active:
-		return false, nil
-	case slot.RestartLSN == 0:
-		return s.dropSlot(ctx, slot) // foreign: ours reserve WAL from the start
-	case w.LSN > slot.RestartLSN:
-		return false, s.advanceSlot(ctx, slot.Name, w.LSN, standby)
-	}
-	return false, nil
-}
-
-// advanceSlot moves a slot forward, never past what this server has.
-func (s *Server) advanceSlot(ctx context.Context, name string, to wal.LSN, standby bool) error {
-	limit := "pg_current_wal_flush_lsn()"
-	if standby {
-		limit = "pg_last_wal_replay_lsn()"
-	}
-	return s.slotExec(ctx, "advance", name, "SELECT pg_replication_slot_advance(slot_name, least($2::text::pg_lsn, "+limit+"))"+
-		" FROM pg_replication_slots WHERE slot_name = $1 AND NOT active AND restart_lsn < least($2::text::pg_lsn, "+limit+")", name, to.String())
-}
-
-// dropSlot drops a slot in one statement that leaves a slot in use alone.
-func (s *Server) dropSlot(ctx context.Context, slot Slot) (gone bool, err error) {
-	err = s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		tag, err := c.Exec(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active", slot.Name)
+// DropSlot drops a slot in one statement that leaves a slot in use alone; gone
+// tells whether it did.
+func (s *Server) DropSlot(ctx context.Context, name string) (gone bool, err error) {
+	err = s.slots.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		tag, err := c.Exec(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active", name)
 		gone = err == nil && tag.RowsAffected() > 0
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("drop replication slot %s: %w", slot.Name, err)
-	}
-	if gone {
-		s.log.Info("dropped replication slot", "slot", slot.Name)
+		return false, fmt.Errorf("drop replication slot %s: %w", name, err)
 	}
 	return gone, nil
 }
 
 func (s *Server) slotExec(ctx context.Context, verb, name, sql string, args ...any) error {
-	err := s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err := s.slots.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		_, err := c.Exec(ctx, sql, args...)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("%s replication slot %s: %w", verb, name, err)
+	}
+	return nil
+}
+
+// logicalTimeout is the server's own bound on work on a logical slot. Making one
+// waits for the transactions that run; what a client gives up would go on.
+const logicalTimeout = 5 * time.Minute
+
+// inDatabase runs a statement on a connection to the slot's database, made for it.
+func (s *Server) inDatabase(ctx context.Context, verb string, slot Slot, sql string, args ...any) error {
+	cfg, err := s.localConn("Patroni heartbeat", logicalTimeout)
+	if err == nil {
+		cfg.Database = slot.Database
+		err = withConn(ctx, cfg, func(c *pgx.Conn) error {
+			_, err := c.Exec(ctx, sql, args...)
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("%s logical replication slot %s in database %s: %w", verb, slot.Name, slot.Database, err)
 	}
 	return nil
 }

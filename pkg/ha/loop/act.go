@@ -44,7 +44,7 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 	case ha.ResumeReplay:
 		err = l.short(ctx, l.Node.ResumeReplay)
 	case ha.SyncSlots:
-		err = l.short(ctx, func(ctx context.Context) error { return l.Node.SyncSlots(ctx, a.Want) })
+		l.Node.SyncSlots(a)
 	case ha.MoveAside:
 		err = l.short(ctx, l.Node.MoveAside)
 	case ha.WriteInitialize:
@@ -68,7 +68,7 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 	case ha.CancelOperation:
 		l.Ops.Cancel()
 	case ha.Exit: // Step returns it, and whoever runs the loop says why
-	case ha.Bootstrap, ha.PostBootstrap, ha.Clone, ha.Restore, ha.Rewind, ha.CrashRecovery, ha.Start, ha.Stop, ha.Restart, ha.Promote, ha.CheckDivergence, ha.CheckRemote:
+	case ha.Bootstrap, ha.PostBootstrap, ha.Clone, ha.Restore, ha.Rewind, ha.CrashRecovery, ha.Start, ha.Stop, ha.Restart, ha.Promote, ha.CheckDivergence, ha.CheckRemote, ha.CopySlots:
 		l.Ops.Begin(a)
 	}
 	return l.outcome(out, err)

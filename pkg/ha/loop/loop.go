@@ -24,8 +24,8 @@ type Node interface {
 	Follow(ctx context.Context, up ha.Upstream) error
 	// ResumeReplay lets a standby replay WAL again that has paused.
 	ResumeReplay(ctx context.Context) error
-	// SyncSlots makes the physical slots those wanted.
-	SyncSlots(ctx context.Context, want []ha.Slot) error
+	// SyncSlots begins the work on replication slots and does not wait for it.
+	SyncSlots(plan ha.SyncSlots)
 	// SetSyncNames puts synchronous_standby_names into force and returns once
 	// the server uses it; nil gives the parameter back to the configuration.
 	SetSyncNames(ctx context.Context, names *string) error

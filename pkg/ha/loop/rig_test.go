@@ -143,7 +143,7 @@ func (n *fakeNode) Facts(ctx context.Context) ha.Postgres {
 func (n *fakeNode) Follow(context.Context, ha.Upstream) error { n.follows++; return n.follow }
 
 func (n *fakeNode) ResumeReplay(context.Context) error          { return nil }
-func (n *fakeNode) SyncSlots(context.Context, []ha.Slot) error  { return nil }
+func (n *fakeNode) SyncSlots(ha.SyncSlots)                      {}
 func (n *fakeNode) SetSyncNames(context.Context, *string) error { return nil }
 
 func (n *fakeNode) MoveAside(context.Context) error { return nil }
