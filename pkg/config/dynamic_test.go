@@ -122,11 +122,24 @@ func TestValidateDynamic(t *testing.T) {
 		`{"postgresql":{"listen":"x"}}`:                         `warning: /config: postgresql.listen: this setting is ignored; it counts only in the node's own file`,
 		`{"postgresql":{"parameters":{"wal_level":"minimal"}}}`: `warning: /config: postgresql.parameters.wal_level: needs one of hot_standby, replica, logical`,
 		`{"synchronous_mode":"quorun"}`:                         `error: /config: synchronous_mode: needs one of off, on, quorum but holds the text "quorun"; did you mean "quorum"?`,
+		`{"slots":[1]}`:                                         `error: /config: slots: needs a map of slots`,
+		`{"slots":{"My-Slot":null}}`:                            `error: /config: slots.My-Slot: is no slot name; use 1 to 63 characters of a-z, 0-9 and _`,
+		`{"slots":{"a":5}}`:                                     `error: /config: slots.a: needs a map but holds the number 5`,
+		`{"slots":{"a":{"type":"logcal"}}}`:                     `error: /config: slots.a: has the type "logcal"; write {type: physical}`,
+		`{"slots":{"a":{"type":"logical"}}}`:                    `error: /config: slots.a: is logical without database or plugin`,
+		`{"slots":{"a":{"databse":"x"}}}`:                       `error: /config: slots.a.databse: is not known; write one of type, database, plugin, cluster_type`,
+		`{"slots":{"a":{"cluster_type":"x"}}}`:                  `error: /config: slots.a.cluster_type: is "x"; write primary or standby, or remove it`,
+		`{"ignore_slots":{"name":"a"}}`:                         `error: /config: ignore_slots: needs a list of maps`,
+		`{"ignore_slots":[{"nmae":"a"}]}`:                       `error: /config: ignore_slots[0]: matches every slot; say which: name, type, database or plugin`,
+		`{"ignore_slots":[{"name":"a","x":1}]}`:                 `error: /config: ignore_slots[0].x: is not known`,
 		`{"postgresql":{"parameters":{"port":1}}}`:              `warning: /config: postgresql.parameters.port: ignored, its value comes from postgresql.listen`,
 	} {
 		if got := lines(ValidateDynamic([]byte(in))); !strings.Contains(got, want) {
 			t.Errorf("%s:\n got %s want %s", in, got, want)
 		}
+	}
+	if ps := ValidateDynamic([]byte(`{"permanent_slots":{"a":null,"b":{"type":"physical","cluster_type":"primary"},"c":{"database":"d","plugin":"pgoutput"}},"ignore_slots":[{"type":"logical","plugin":"wal2json"}]}`)); len(ps) != 0 {
+		t.Errorf("good slots: %v", ps)
 	}
 	if ps := ValidateDynamic([]byte(`{"ttl":30,"loop_wait":2,"retry_timeout":10,"maximum_lag_on_failover":1048576,"failsafe_mode":false,"postgresql":{"use_pg_rewind":true,"use_slots":true,"parameters":{"wal_log_hints":"on","max_connections":100,"wal_keep_size":"256MB"}}}`)); len(ps) != 0 {
 		t.Error(lines(ps))

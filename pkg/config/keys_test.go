@@ -46,7 +46,7 @@ func authKeysOf(role string) string {
 // contractDynamic is the same for /config and bootstrap.dcs (§3.2).
 const contractDynamic = "+ttl +loop_wait +retry_timeout +maximum_lag_on_failover +maximum_lag_on_syncnode +check_timeline +max_timelines_history " +
 	"+primary_start_timeout +master_start_timeout +primary_stop_timeout +master_stop_timeout +primary_race_backoff +synchronous_mode +synchronous_mode_strict " +
-	"+synchronous_node_count +failsafe_mode +pause +member_slots_ttl ?slots ?permanent_slots ?permanent_replication_slots ?ignore_slots " +
+	"+synchronous_node_count +failsafe_mode +pause +member_slots_ttl +slots +permanent_slots +permanent_replication_slots +ignore_slots " +
 	"+standby_cluster.host +standby_cluster.port +standby_cluster.primary_slot_name +standby_cluster.create_replica_methods " +
 	"+standby_cluster.restore_command +standby_cluster.archive_cleanup_command +standby_cluster.recovery_min_apply_delay"
 
@@ -115,6 +115,10 @@ func sample(path string, s *spec) string {
 		return "[192.0.2.77]"
 	case kFree, kStrMap, kGUCs, kOptions:
 		return "{work_mem: 9MB}"
+	case kSlots:
+		return "{a: {type: physical}}"
+	case kSlotFilters:
+		return "[{name: a}]"
 	}
 	return "/some/thing"
 }

@@ -44,8 +44,8 @@ func (c *checker) checkKind(p *pair, s *spec, path string) {
 		c.checkScalarMap(p, s, path)
 	case kOptions:
 		c.checkOptions(p, s, path)
-	case kMaps:
-		c.checkMaps(p, s, path)
+	case kSlotFilters:
+		c.checkSlotFilters(p, s, path)
 	case kSlots:
 		c.checkSlots(p, s, path)
 	}
@@ -292,35 +292,6 @@ func (c *checker) checkOptions(p *pair, s *spec, path string) {
 		if !ok {
 			c.add(Error, it, fmt.Sprintf("%s[%d]", path, i), "needs a flag or one name: value pair but holds "+it.describe(),
 				"write \"- data-checksums\" or \"- encoding: UTF8\", one option per line")
-		}
-	}
-}
-
-func (c *checker) checkMaps(p *pair, s *spec, path string) {
-	if !p.value.isList() {
-		c.wrong(p, s, path, "a list of maps", "write entries such as \"- name: slot_a\"")
-		return
-	}
-	for i, it := range p.value.items {
-		if !it.isMap() {
-			c.add(Error, it, fmt.Sprintf("%s[%d]", path, i), "needs a map but holds "+it.describe(), "write for example \"- name: slot_a\"")
-		}
-	}
-}
-
-func (c *checker) checkSlots(p *pair, s *spec, path string) {
-	if !p.value.isMap() {
-		c.wrong(p, s, path, "a map of slots", "write \"slot_name: {type: physical}\" lines below it")
-		return
-	}
-	for i := range p.value.pairs {
-		q := &p.value.pairs[i]
-		sub := joinPath(path, q.key)
-		if !slotName.MatchString(q.key) {
-			c.add(Warning, q.at(), sub, "is no slot name", "use 1 to 63 characters of a-z, 0-9 and _")
-		}
-		if !q.value.isMap() && !q.value.isNull() {
-			c.add(Warning, q.at(), sub, "needs a map but holds "+q.value.describe(), "write for example \"{type: physical}\"")
 		}
 	}
 }

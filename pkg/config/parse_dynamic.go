@@ -111,52 +111,6 @@ func decodeSyncMode(root *node, standby bool) SyncMode {
 	return SyncOff
 }
 
-// decodeSlots reads the permanent slots from the first non-empty of the three
-// spellings (wire contract §3.3). Entries that are no slot are left out.
-func decodeSlots(root *node) []Slot {
-	var src *node
-	for _, k := range []string{"permanent_replication_slots", "permanent_slots", "slots"} {
-		if n := root.get(k); n.isMap() && n.truthy() {
-			src = n
-			break
-		}
-	}
-	if src == nil {
-		return nil
-	}
-	var out []Slot
-	for _, p := range src.pairs {
-		if !slotName.MatchString(p.key) || !p.value.isMap() && !p.value.isNull() {
-			continue
-		}
-		v := p.value
-		s := Slot{Name: p.key, Type: v.strAt("", "type"), Database: v.strAt("", "database"),
-			Plugin: v.strAt("", "plugin"), ClusterType: v.strAt("", "cluster_type")}
-		if s.Type == "" {
-			s.Type = "physical"
-			if s.Database != "" && s.Plugin != "" {
-				s.Type = "logical"
-			}
-		}
-		out = append(out, s)
-	}
-	return out
-}
-
-func decodeIgnoreSlots(n *node) []SlotFilter {
-	if !n.isList() {
-		return nil
-	}
-	var out []SlotFilter
-	for _, it := range n.items {
-		if it.isMap() {
-			out = append(out, SlotFilter{Name: it.strAt("", "name"), Type: it.strAt("", "type"),
-				Database: it.strAt("", "database"), Plugin: it.strAt("", "plugin")})
-		}
-	}
-	return out
-}
-
 // decodeStandby reads standby_cluster; nil unless host, port or restore_command
 // is set.
 func decodeStandby(n *node) *StandbyCluster {

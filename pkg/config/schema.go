@@ -10,31 +10,31 @@ import (
 type valueKind int
 
 const (
-	kMap        valueKind = iota // a section: its keys are in the table
-	kFree                        // a map of anything
-	kAny                         // any value at all
-	kStr                         // text (numbers and booleans are printed)
-	kSecret                      // like kStr, never shown
-	kPath                        // like kStr
-	kBool                        // parse_bool
-	kInt                         // parse_int, optionally with a unit
-	kHard                        // int() in Patroni: no unit, no rounding of text
-	kEnum                        // one of the words in row.enum
-	kHostPort                    // host:port
-	kList                        // list of scalars
-	kStrOrList                   // scalar or list
-	kStrMap                      // map of scalars
-	kGUCs                        // PostgreSQL parameters: map of scalars
-	kOptions                     // list of flags and one-pair maps, or a map
-	kMaps                        // list of maps
-	kSlots                       // map of slot name to map
-	kMethod                      // a method section: map with free keys
-	kBoolOrEnum                  // boolean word or one of row.enum
-	kLine                        // text that goes into a line of another program's file
-	kName                        // like kLine, and part of a path
-	kFile                        // like kLine: an absolute path
-	kLines                       // map of names to scalars, lines of such a file
-	kCron                        // a schedule
+	kMap         valueKind = iota // a section: its keys are in the table
+	kFree                         // a map of anything
+	kAny                          // any value at all
+	kStr                          // text (numbers and booleans are printed)
+	kSecret                       // like kStr, never shown
+	kPath                         // like kStr
+	kBool                         // parse_bool
+	kInt                          // parse_int, optionally with a unit
+	kHard                         // int() in Patroni: no unit, no rounding of text
+	kEnum                         // one of the words in row.enum
+	kHostPort                     // host:port
+	kList                         // list of scalars
+	kStrOrList                    // scalar or list
+	kStrMap                       // map of scalars
+	kGUCs                         // PostgreSQL parameters: map of scalars
+	kOptions                      // list of flags and one-pair maps, or a map
+	kSlotFilters                  // list of maps that match slots
+	kSlots                        // map of slot name to map
+	kMethod                       // a method section: map with free keys
+	kBoolOrEnum                   // boolean word or one of row.enum
+	kLine                         // text that goes into a line of another program's file
+	kName                         // like kLine, and part of a path
+	kFile                         // like kLine: an absolute path
+	kLines                        // map of names to scalars, lines of such a file
+	kCron                         // a schedule
 )
 
 // status says what this release does with a key.

@@ -89,7 +89,10 @@ func sharedLab(t *testing.T) *lab.Lab {
 		t.Fatal(err)
 	}
 	cluster.broken = true // until it stands
-	l := newLab(t, nil)
+	l := newLab(t, func(o *lab.Options) {
+		o.DCS = object{"postgresql": object{"use_pg_rewind": true, "use_slots": true, // logical decoding cannot be had without a restart
+			"parameters": object{"max_connections": 60, "max_wal_senders": 10, "max_replication_slots": 10, "wal_level": "logical"}}}
+	})
 	cluster.lab = l
 	boot(t, l)
 	cluster.broken = false

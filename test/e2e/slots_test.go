@@ -1,0 +1,217 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgha/pgha/internal/lab"
+)
+
+// slots maps the slots of a server to their type; nil while it does not answer.
+func (r *row) slots(n *lab.Node) map[string]string {
+	conn, err := r.Connect(r.ctx, n)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = conn.Close(r.ctx) }()
+	rows, err := conn.Query(r.ctx, "SELECT slot_name, slot_type FROM pg_replication_slots WHERE NOT temporary")
+	if err != nil {
+		return nil
+	}
+	out := map[string]string{}
+	var name, kind string
+	if _, err := pgx.ForEachRow(rows, []any{&name, &kind}, func() error { out[name] = kind; return nil }); err != nil {
+		return nil
+	}
+	return out
+}
+
+func (r *row) exec(n *lab.Node, sql string) {
+	r.Helper()
+	conn, err := r.Connect(r.ctx, n)
+	r.must(err)
+	defer func() { _ = conn.Close(r.ctx) }()
+	_, err = conn.Exec(r.ctx, sql)
+	r.must(err)
+}
+
+// slotOf is the slot of a member.
+func slotOf(n *lab.Node) string { return strings.ReplaceAll(n.Name, "-", "_") }
+
+// consumer is pg_recvlogical, which looks for the primary by itself.
+type consumer struct {
+	*row
+	cmd  *exec.Cmd
+	file string
+}
+
+func (r *row) consume(slot string) *consumer {
+	r.Helper()
+	c := &consumer{row: r, file: filepath.Join(r.TempDir(), "changes")}
+	var hosts, ports []string
+	for _, n := range r.Nodes {
+		host, port, err := net.SplitHostPort(n.Addr)
+		r.must(err)
+		hosts, ports = append(hosts, host), append(ports, port)
+	}
+	c.cmd = exec.Command(filepath.Join(r.Options().PGBin, "pg_recvlogical"), "--start", "--slot="+slot, "--file="+c.file,
+		"--status-interval=1", "--fsync-interval=1", "--dbname=host="+strings.Join(hosts, ",")+" port="+strings.Join(ports, ",")+
+			" user=postgres dbname=postgres connect_timeout=2 tcp_user_timeout=3000 target_session_attrs=read-write")
+	c.cmd.Env = append(os.Environ(), "PGPASSWORD="+r.Password())
+	r.must(r.StartClient(c.cmd))
+	r.Cleanup(func() {
+		_ = c.cmd.Process.Signal(syscall.SIGINT)
+		_ = c.cmd.Wait()
+	})
+	return c
+}
+
+var insertedID = regexp.MustCompile(`pgha_lab\.writes: INSERT: id\[bigint\]:(\d+)`)
+
+// received counts how often the consumer was told of each row.
+func (c *consumer) received() map[int64]int {
+	text, _ := os.ReadFile(c.file)
+	out := map[int64]int{}
+	for line := range bytes.Lines(text) {
+		if m := insertedID.FindSubmatch(line); m != nil {
+			id, _ := strconv.ParseInt(string(m[1]), 10, 64)
+			out[id]++
+		}
+	}
+	return out
+}
+
+// follows waits until the consumer was told of a row written after now.
+func (c *consumer) follows() {
+	c.Helper()
+	op := c.acked(lab.Boottime())
+	c.eventually("the consumer gets the changes of now", func() bool { return c.received()[op.ID] > 0 })
+}
+
+// Permanent slots, physical and logical, are on every member, and a consumer goes
+// on after a switchover and after the loss of the primary's host: it misses no row
+// that is there. What /config says is another's is left alone; the slot of a
+// member that is gone stays for member_slots_ttl.
+func TestSlots(t *testing.T) {
+	r := begin(t)
+	r.must(r.Patch(r.ctx, object{
+		"member_slots_ttl": "5s", "ignore_slots": []object{{"name": "mine"}},
+		"slots": object{"outside": object{"type": "physical"}, "stream": object{"database": "postgres", "plugin": "test_decoding"}},
+	}))
+	t.Cleanup(func() { _ = r.Patch(t.Context(), object{"member_slots_ttl": nil, "ignore_slots": nil, "slots": nil}) })
+	r.send(r.leader, "PATCH", "/config", object{"slots": object{"x": object{"type": "logical"}}}, 422, "is logical without database or plugin")
+	everywhere := func() bool {
+		for _, n := range r.Nodes {
+			if s := r.slots(n); s["outside"] != "physical" || s["stream"] != "logical" {
+				return false
+			}
+		}
+		return true
+	}
+	r.eventually("the permanent slots on every member", everywhere)
+	r.exec(r.leader, "SELECT pg_create_physical_replication_slot('mine', true), pg_create_physical_replication_slot('stray', true)")
+	from := r.acked(lab.Boottime()).ID // ids grow: whatever has a higher one was written later
+	c := r.consume("stream")
+	c.follows()
+	r.eventually("an unknown slot is dropped", func() bool { return r.slots(r.leader)["stray"] == "" })
+
+	first := r.leader
+	r.must(r.Switchover(r.ctx, first, nil))
+	second := r.newLeader(first)
+	c.follows()
+	r.streaming(lab.Boottime())
+	if s := r.slots(first); s["mine"] == "" {
+		t.Errorf("a slot of ignore_slots is gone: %v", s)
+	}
+	r.exec(first, "SELECT pg_drop_replication_slot('mine')")
+
+	r.must(r.PowerOff(second))
+	third := r.newLeader(second)
+	if s := r.slots(third); s[slotOf(second)] == "" {
+		t.Errorf("%s has no slot for %s, which was the leader a moment ago: %v", third.Name, second.Name, s)
+	}
+	c.follows()
+	r.eventually("the slot of the lost member is dropped after member_slots_ttl", func() bool {
+		s := r.slots(third)
+		return s != nil && s[slotOf(second)] == ""
+	})
+	r.must(r.PowerOn(second))
+	r.streaming(lab.Boottime())
+	r.eventually("the permanent slots on every member again", everywhere)
+	c.follows()
+
+	r.load.Stop()
+	audit, err := r.Audit(r.ctx, r.load.History(), third)
+	r.must(err)
+	received := c.received()
+	missed, again := 0, 0
+	for id := range audit.Present {
+		if id >= from && received[id] == 0 {
+			missed++
+		}
+		again += max(received[id]-1, 0)
+	}
+	t.Logf("the consumer was told of %d rows, and again of %d; %d of the table's %d it was not told of", len(received), again, missed, len(audit.Present))
+	if missed > 0 {
+		t.Errorf("%d rows never reached the consumer", missed)
+	}
+	if again > len(received)/2 {
+		t.Errorf("%d of %d rows came again: a slot was not moved along", again, len(received))
+	}
+	r.finish(bounded)
+}
+
+// A member that streams from another one has its slot there; when that one is
+// lost it turns to the leader, and back.
+func TestCascade(t *testing.T) {
+	r := begin(t)
+	var upstream, leaf *lab.Node
+	for _, n := range r.Nodes {
+		switch {
+		case n == r.leader:
+		case upstream == nil:
+			upstream = n
+		default:
+			leaf = n
+		}
+	}
+	r.retag(leaf, object{"replicatefrom": upstream.Name, "noloadbalance": true})
+	t.Cleanup(func() { r.retag(leaf, nil) })
+	streams := func(from *lab.Node) bool {
+		conn, err := r.Connect(r.ctx, from)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = conn.Close(r.ctx) }()
+		var there bool
+		err = conn.QueryRow(r.ctx, "SELECT EXISTS (SELECT FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE application_name = $1 AND state = 'streaming' AND slot_name = $2)", leaf.Name, slotOf(leaf)).Scan(&there)
+		return err == nil && there
+	}
+	r.eventually("it streams from its upstream, by its slot", func() bool { return streams(upstream) })
+	if code, err := r.Get(r.ctx, leaf, "/replica", nil); err != nil || code != 503 {
+		t.Errorf("/replica with noloadbalance: %d, %v", code, err)
+	}
+	r.must(r.PowerOff(upstream))
+	r.eventually("it turns to the leader", func() bool { return streams(r.leader) })
+	r.must(r.PowerOn(upstream))
+	r.eventually("and back", func() bool { return streams(upstream) })
+	if code, err := r.Get(r.ctx, upstream, "/replica?lag=16MB", nil); err != nil || code != 200 {
+		t.Errorf("/replica?lag= of the other one: %d, %v", code, err)
+	}
+	r.retag(leaf, nil)
+	r.eventually("without the tag it streams from the leader", func() bool { return streams(r.leader) })
+	r.sameLeader()
+	r.finish(none)
+}
