@@ -46,8 +46,9 @@ type Operator interface {
 // Leash is the process that owns postgres and the deadline.
 type Leash interface {
 	Status() ha.Leash
-	// Arm hands over epoch and deadline and returns once the leash confirmed.
-	Arm(ctx context.Context, epoch int64, deadline ha.Instant) error
+	// Arm hands over epoch and deadline and returns once the leash confirmed. The
+	// epoch is of the etcd cluster with this id.
+	Arm(ctx context.Context, epoch int64, deadline ha.Instant, etcd uint64) error
 	// Extend moves the deadline of the armed epoch; it cannot block or fail.
 	Extend(epoch int64, deadline ha.Instant)
 	Disarm(ctx context.Context, epoch int64) error
@@ -293,8 +294,9 @@ func (l *Loop) snapshot(ctx context.Context) (*dcs.Cluster, error) {
 }
 
 func (l *Loop) lookTimeout() time.Duration {
+	leash := l.seen.Leash // as of the turn before
 	switch lease := l.memory.Lease; {
-	case !l.reread:
+	case !l.reread, lease.Epoch == 0 && leash.Armed != 0 && !leash.Suspended: // its deadline comes, and the server may have to stop before
 		return snapshotTimeout
 	case lease.Epoch != 0: // the time for an orderly stop is not for reading
 		return min(time.Second, max(lease.StopAt().Sub(l.Now()), snapshotTimeout))

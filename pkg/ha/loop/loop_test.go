@@ -350,3 +350,24 @@ func TestTurnsAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestLookTimeout: a read past the watched view takes nothing of the time in which
+// a server has to stop before its leash acts, also once the lease is given up.
+func TestLookTimeout(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(l *Loop)
+		want   time.Duration
+	}{
+		"nothing is suspect":       {func(l *Loop) { l.reread = false }, snapshotTimeout},
+		"nobody leads here":        {func(*Loop) {}, time.Second},
+		"the leash is armed":       {func(l *Loop) { l.seen.Leash.Armed = 7 }, snapshotTimeout},
+		"it is set aside":          {func(l *Loop) { l.seen.Leash = ha.Leash{Armed: 7, Suspended: true} }, time.Second},
+		"the stop instant is near": {func(l *Loop) { l.memory.Lease = ha.Lease{Epoch: 7, Deadline: 500_000_000} }, 500 * time.Millisecond},
+	} {
+		l := &Loop{reread: true, Options: Options{Now: func() ha.Instant { return 0 }}}
+		test.change(l)
+		if got := l.lookTimeout(); got != test.want {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+	}
+}
