@@ -198,6 +198,13 @@ func TestMissingPrograms(t *testing.T) {
 	if err := checkPrograms(configured(t, "127.0.0.1:25999", data, bin), "/nonexistent/pgha-leash"); err == nil || !strings.Contains(err.Error(), "PGHA_LEASH") {
 		t.Fatalf("got %v", err)
 	}
+	locked := filepath.Join(t.TempDir(), "pgha-leash")
+	if err := os.WriteFile(locked, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkPrograms(configured(t, "127.0.0.1:25999", data, bin), locked); err == nil || !strings.Contains(err.Error(), locked+"): permission denied; give it mode 0755") {
+		t.Fatalf("got %v", err)
+	}
 	if err := checkPrograms(configured(t, "127.0.0.1:25999", data, bin), filepath.Join(bin, "pgha-leash")); err != nil {
 		t.Fatal(err)
 	}

@@ -319,7 +319,7 @@ func (k *keeper) Status() ha.Leash {
 	st := &k.status
 	out := ha.Leash{
 		Attached: k.client != nil, Suspended: st.Suspended,
-		Highest: max(st.HighestArmed, st.HighestLatched),
+		Highest: max(st.HighestArmed, st.HighestLatched), Etcd: st.Etcd,
 	}
 	out.Watchdog = k.watchdogFault()
 	if st.Armed || st.Suspended {
@@ -329,7 +329,7 @@ func (k *keeper) Status() ha.Leash {
 }
 
 // Arm implements loop.Leash; it also ends a suspension.
-func (k *keeper) Arm(ctx context.Context, epoch int64, deadline ha.Instant) error {
+func (k *keeper) Arm(ctx context.Context, epoch int64, deadline ha.Instant, etcd uint64) error {
 	k.mu.Lock()
 	suspended := k.status.Suspended
 	k.mu.Unlock()
@@ -341,6 +341,7 @@ func (k *keeper) Arm(ctx context.Context, epoch int64, deadline ha.Instant) erro
 		if err := k.tellWatchdogTo(ctx, c, o.Watchdog); err != nil {
 			return err
 		}
+		c.OfEtcd(etcd)
 		if suspended {
 			return c.Resume(ctx, epoch, int64(deadline))
 		}

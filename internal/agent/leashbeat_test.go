@@ -16,7 +16,7 @@ func TestHungLeashIsKilled(t *testing.T) {
 	if r.needed() {
 		t.Error("a leash that guards nothing is expected to beat")
 	}
-	if err := r.Arm(r.ctx, 1, in(50*time.Second)); err != nil {
+	if err := r.Arm(r.ctx, 1, in(50*time.Second), 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Suspend(r.ctx); err != nil {
@@ -25,7 +25,7 @@ func TestHungLeashIsKilled(t *testing.T) {
 	if r.needed() {
 		t.Error("a suspended leash is expected to beat")
 	}
-	if err := r.Arm(r.ctx, 1, in(50*time.Second)); err != nil {
+	if err := r.Arm(r.ctx, 1, in(50*time.Second), 1); err != nil {
 		t.Fatal(err)
 	}
 	if !r.needed() {

@@ -105,7 +105,7 @@ func in(d time.Duration) ha.Instant { return now().Add(d) }
 // and a living agent, who hears that nothing is left, switches it off in time.
 func TestFencedAndAlive(t *testing.T) {
 	r := newDogRig(t, leash.WatchdogRequired)
-	if err := r.Arm(r.ctx, 1, in(20*time.Second)); err != nil {
+	if err := r.Arm(r.ctx, 1, in(20*time.Second), 1); err != nil {
 		t.Fatal(err)
 	}
 	if fault := r.Status().Watchdog; fault != "" {
@@ -113,7 +113,7 @@ func TestFencedAndAlive(t *testing.T) {
 	}
 	r.until("keepalives", func() bool { return strings.HasSuffix(r.read(), "11") })
 	d := in(1500 * time.Millisecond) // a shorter deadline comes with a newer epoch only
-	if err := r.Arm(r.ctx, 2, d); err != nil {
+	if err := r.Arm(r.ctx, 2, d, 1); err != nil {
 		t.Fatal(err)
 	}
 	r.until("switched off", func() bool {
@@ -132,7 +132,7 @@ func TestFencedAndAlive(t *testing.T) {
 // loop, and is a fault of a node that must have it.
 func TestLostWatchdogIsHeardOf(t *testing.T) {
 	r := newDogRig(t, leash.WatchdogRequired)
-	if err := r.Arm(r.ctx, 1, in(50*time.Second)); err != nil {
+	if err := r.Arm(r.ctx, 1, in(50*time.Second), 1); err != nil {
 		t.Fatal(err)
 	}
 	r.until("keepalives", func() bool { return strings.HasSuffix(r.read(), "11") })
@@ -166,7 +166,7 @@ func TestBrokenConnection(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(global, "pg_control"), control, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Arm(r.ctx, 1, in(50*time.Second)); err != nil {
+	if err := r.Arm(r.ctx, 1, in(50*time.Second), 1); err != nil {
 		t.Fatal(err)
 	}
 	// To the leash a server is what it was told to start.

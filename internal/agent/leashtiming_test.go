@@ -27,7 +27,7 @@ func TestLeashLearnsTheTiming(t *testing.T) {
 	o := r.spawn()
 	o.Lmax, o.Quiet = 10*time.Second, 500*time.Millisecond
 	r.spawn = func() leash.SpawnOptions { return o }
-	if err := r.Arm(r.ctx, 1, in(4*time.Second)); err != nil {
+	if err := r.Arm(r.ctx, 1, in(4*time.Second), 1); err != nil {
 		t.Fatal(err)
 	}
 	o.Lmax, o.Quiet = time.Minute, time.Second

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -61,7 +62,11 @@ func checkPrograms(e *config.Effective, leashBinary string) error {
 		}
 	}
 	if e.PGHA.Leash != "off" {
-		if _, err := exec.LookPath(leashBinary); err != nil {
+		_, err := exec.LookPath(leashBinary)
+		if errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("the program pgha-leash cannot be executed (%s): permission denied; give it mode 0755", leashBinary)
+		}
+		if err != nil {
 			return fmt.Errorf("the program pgha-leash is not beside this one (%s); install it there, or name it in PGHA_LEASH", leashBinary)
 		}
 	}

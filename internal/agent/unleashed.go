@@ -70,7 +70,7 @@ func (u *unleashed) close(context.Context) {}
 func (u *unleashed) Status() ha.Leash { return ha.Leash{} }
 
 // Arm implements loop.Leash.
-func (u *unleashed) Arm(context.Context, int64, ha.Instant) error { return nil }
+func (u *unleashed) Arm(context.Context, int64, ha.Instant, uint64) error { return nil }
 
 // Extend implements loop.Leash.
 func (u *unleashed) Extend(int64, ha.Instant) {}

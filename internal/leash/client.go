@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -43,7 +44,8 @@ type Client struct {
 	process *os.File // pidfd of the leash
 	rec     *record
 
-	extending sync.RWMutex // guards rec against Close, and its one writer
+	etcd      atomic.Uint64 // see OfEtcd
+	extending sync.RWMutex  // guards rec against Close, and its one writer
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -168,9 +170,13 @@ func serverPID(st Status) int {
 	return st.Server.PID
 }
 
+// OfEtcd says which etcd cluster the epochs are of that are armed from here on.
+// A leash of an earlier version does not listen.
+func (c *Client) OfEtcd(id uint64) { c.etcd.Store(id) }
+
 // Arm gives the deadline of an epoch. On nil the leash has it.
 func (c *Client) Arm(ctx context.Context, epoch, deadline int64) error {
-	_, err := c.call(ctx, request{Op: opArm, Epoch: epoch, Deadline: deadline})
+	_, err := c.call(ctx, request{Op: opArm, Epoch: epoch, Etcd: c.etcd.Load(), Deadline: deadline})
 	return err
 }
 
@@ -249,7 +255,7 @@ func (c *Client) Suspend(ctx context.Context, reason string) error {
 // Resume ends a suspension with a fresh deadline. Epoch 0 leaves the leash
 // unarmed and is refused if the server may write.
 func (c *Client) Resume(ctx context.Context, epoch, deadline int64) error {
-	_, err := c.call(ctx, request{Op: opResume, Epoch: epoch, Deadline: deadline})
+	_, err := c.call(ctx, request{Op: opResume, Epoch: epoch, Etcd: c.etcd.Load(), Deadline: deadline})
 	return err
 }
 

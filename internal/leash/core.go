@@ -45,6 +45,8 @@ type State struct {
 	Deadline int64
 	Highest  int64 // highest epoch ever armed
 	Latched  int64 // highest epoch whose deadline passed
+	// Etcd is the id of the etcd cluster whose epochs these are; 0: not known.
+	Etcd uint64
 
 	Suspended bool
 	Reason    string // why suspended
@@ -110,6 +112,8 @@ type (
 	Swept struct{}
 	// Configure changes Lmax and Quiet.
 	Configure struct{ Lmax, Quiet int64 }
+	// Counted says which etcd cluster the next epoch to be armed is of.
+	Counted struct{ Etcd uint64 }
 	// Forget starts the count of epochs anew (safety S11, on the operator's word).
 	Forget struct{}
 	// Quit asks the leash to leave.
@@ -130,6 +134,7 @@ func (Sweep) input()       {}
 func (Exited) input()      {}
 func (Swept) input()       {}
 func (Configure) input()   {}
+func (Counted) input()     {}
 func (Forget) input()      {}
 func (Quit) input()        {}
 
@@ -227,6 +232,9 @@ func apply(s State, in Input, now int64) (State, []Action, error) {
 		return swept(s)
 	case Configure:
 		return configure(s, in)
+	case Counted:
+		s.Etcd = in.Etcd
+		return s, nil, nil
 	case Forget:
 		return forget(s)
 	case Quit:
@@ -481,7 +489,7 @@ func forget(s State) (State, []Action, error) {
 	if s.Phase != NoServer && s.Writable && !s.Suspended {
 		return s, nil, refuse(CodeWritable, "forget refused: a server that may write is %s", s.Phase)
 	}
-	s.Epoch, s.Deadline, s.Highest, s.Latched = 0, 0, 0, 0
+	s.Epoch, s.Deadline, s.Highest, s.Latched, s.Etcd = 0, 0, 0, 0, 0
 	return s, nil, nil
 }
 
@@ -501,6 +509,7 @@ func (s State) Wake() int64 {
 // Codes of refusals, for callers that branch.
 const (
 	CodeInvalid      = "invalid"
+	CodeProtocol     = "protocol"
 	CodeArmed        = "armed"
 	CodeNotArmed     = "not-armed"
 	CodeLatched      = "latched"

@@ -179,6 +179,7 @@ func TestStepRules(t *testing.T) {
 		{name: "configure", from: armed(), in: Configure{20, 10}, change: func(s *State) { s.Lmax, s.Quiet = 20, 10 }},
 		{name: "configure: nonsense", from: armed(), in: Configure{0, 0}, code: CodeInvalid},
 		{name: "configure: beyond any lease", from: armed(), in: Configure{LmaxLimit + 1, 0}, code: CodeInvalid},
+		{name: "counted", from: armed(), in: Counted{9}, change: func(s *State) { s.Etcd = 9 }},
 		{name: "forget", from: free(latched), in: Forget{}, change: func(s *State) { s.Highest, s.Latched = 0, 0 }},
 		{name: "forget: armed", from: armed(), in: Forget{}, code: CodeArmed},
 		{name: "forget: a primary runs", from: free(phase(Running), writable), in: Forget{}, code: CodeWritable},

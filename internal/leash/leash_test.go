@@ -353,6 +353,29 @@ func TestBootstrap(t *testing.T) {
 	r.must(r.agent.Arm(r.ctx, 1, in(5*time.Second)))
 }
 
+// TestEpochsOfAnotherEtcd: which etcd cluster the epochs are of outlives the leash,
+// and is not known again when an agent of an earlier version arms.
+func TestEpochsOfAnotherEtcd(t *testing.T) {
+	r := newRig(t).spawn()
+	check := func(epoch int64, etcd uint64) {
+		t.Helper()
+		st, err := r.agent.Status(r.ctx)
+		r.must(err)
+		if st.HighestArmed != epoch || st.Etcd != etcd {
+			t.Errorf("epoch %d of etcd %x, want %d of %x", st.HighestArmed, st.Etcd, epoch, etcd)
+		}
+	}
+	r.agent.OfEtcd(0xfeed)
+	r.must(r.agent.Arm(r.ctx, 500, in(20*time.Second)))
+	r.must(r.agent.Disarm(r.ctx, 500))
+	r.must(r.agent.Quit(r.ctx))
+	r.spawn()
+	check(500, 0xfeed)
+	r.refused(r.agent.Arm(r.ctx, 8, in(20*time.Second)), CodeEpoch) // within one count: the agent begins another
+	r.must(r.agent.Arm(r.ctx, 501, in(20*time.Second)))
+	check(501, 0)
+}
+
 // TestDisarm: proof of recovery, from a standby that was armed and not promoted,
 // and none from one that was.
 func TestDisarm(t *testing.T) {

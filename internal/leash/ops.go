@@ -40,6 +40,7 @@ func (l *leash) do(c *conn, r request) (later bool, err error) {
 		return false, l.adopt(r.DataDir, r.SystemID)
 	case opArm:
 		_ = l.apply(Prepare{Epoch: r.Epoch, Deadline: r.Deadline}) // what is wrong is refused below
+		_ = l.apply(Counted{r.Etcd})                               // before the epoch: at worst, old ones count as this cluster's, and refuse
 		err = l.apply(Arm{r.Epoch, r.Deadline})
 	case opDisarm:
 		err = l.apply(l.disarmFacts(r.Epoch))
@@ -47,6 +48,9 @@ func (l *leash) do(c *conn, r request) (later bool, err error) {
 		err = l.apply(Suspend{r.Reason})
 	case opResume:
 		_ = l.apply(Prepare{Resume: true, Epoch: r.Epoch, Deadline: r.Deadline}) // as above
+		if r.Epoch != 0 {
+			_ = l.apply(Counted{r.Etcd})
+		}
 		err = l.apply(Resume{r.Epoch, r.Deadline})
 	case opSignal:
 		err = l.apply(Signal{syscall.Signal(r.Signal)})
@@ -85,7 +89,8 @@ func (l *leash) logDone(r request, err error) {
 
 func (l *leash) greet(c *conn, r request) error {
 	if r.Protocol != Protocol {
-		return refuse(CodeInvalid, "protocol %d is not spoken here, this leash speaks %d", r.Protocol, Protocol)
+		return refuse(CodeProtocol, "the agent speaks protocol %d, the leash that runs (process %d) %d: they are of different versions; run the agent of the leash's version, or stop PostgreSQL and the agent of that version here once, so that a new leash is started",
+			r.Protocol, os.Getpid(), Protocol)
 	}
 	c.hello = true
 	l.log.printf("process %d attached", c.pid)
@@ -96,7 +101,7 @@ func (l *leash) status() Status {
 	s := l.state
 	st := Status{
 		Protocol: Protocol, PID: os.Getpid(), Armed: s.Armed, Epoch: s.Epoch, Deadline: s.Deadline,
-		HighestArmed: s.Highest, HighestLatched: s.Latched, Suspended: s.Suspended, SuspendReason: s.Reason,
+		HighestArmed: s.Highest, HighestLatched: s.Latched, Etcd: s.Etcd, Suspended: s.Suspended, SuspendReason: s.Reason,
 		Lmax: time.Duration(s.Lmax), Quiet: time.Duration(s.Quiet), LastExit: l.lastExit,
 		Watchdog: l.dogStatus(),
 	}

@@ -35,6 +35,7 @@ type published struct {
 	Epoch, Deadline  int64
 	Highest, Latched int64
 	Lmax             int64
+	Etcd             uint64 // 0 in the record of an earlier version
 	PID, ServerPID   int64
 	Phase            Phase
 }
@@ -209,7 +210,7 @@ func (r *record) publish(p published) {
 		flags |= 2
 	}
 	r.writeBlock(blockLeash, []uint64{flags, uint64(p.Epoch), uint64(p.Deadline), uint64(p.Highest),
-		uint64(p.Latched), uint64(p.Lmax), uint64(p.PID), uint64(p.ServerPID), uint64(p.Phase), 0})
+		uint64(p.Latched), uint64(p.Lmax), uint64(p.PID), uint64(p.ServerPID), uint64(p.Phase), p.Etcd})
 }
 
 func (r *record) published() (published, bool) {
@@ -220,7 +221,7 @@ func (r *record) published() (published, bool) {
 	return published{
 		Armed: v[0]&1 != 0, Suspended: v[0]&2 != 0, Epoch: int64(v[1]), Deadline: int64(v[2]),
 		Highest: int64(v[3]), Latched: int64(v[4]), Lmax: int64(v[5]), PID: int64(v[6]),
-		ServerPID: int64(v[7]), Phase: Phase(v[8]),
+		ServerPID: int64(v[7]), Phase: Phase(v[8]), Etcd: v[9],
 	}, true
 }
 

@@ -185,7 +185,7 @@ func (l *leash) openState() error {
 
 func restore(s State, p published) State {
 	s.Armed, s.Epoch, s.Deadline = p.Armed, p.Epoch, p.Deadline
-	s.Highest, s.Latched, s.Suspended = p.Highest, p.Latched, p.Suspended
+	s.Highest, s.Latched, s.Etcd, s.Suspended = p.Highest, p.Latched, p.Etcd, p.Suspended
 	if s.Suspended {
 		s.Reason = "taken over from an earlier leash"
 	}
@@ -280,7 +280,7 @@ func (l *leash) publish() {
 	s := l.state
 	p := published{
 		Armed: s.Armed, Suspended: s.Suspended, Epoch: s.Epoch, Deadline: s.Deadline,
-		Highest: s.Highest, Latched: s.Latched, Lmax: s.Lmax, PID: int64(os.Getpid()), Phase: s.Phase,
+		Highest: s.Highest, Latched: s.Latched, Lmax: s.Lmax, PID: int64(os.Getpid()), Phase: s.Phase, Etcd: s.Etcd,
 	}
 	if l.srv != nil {
 		p.ServerPID = int64(l.srv.pid)

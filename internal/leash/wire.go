@@ -28,20 +28,23 @@ const (
 
 // Status is what the leash says about itself.
 type Status struct {
-	Protocol       int           `json:"protocol"`
-	PID            int           `json:"pid"`
-	Server         *Server       `json:"server,omitempty"` // nil: none, and nothing left of one
-	Armed          bool          `json:"armed"`
-	Epoch          int64         `json:"epoch"`    // armed, or set aside by a suspension
-	Deadline       int64         `json:"deadline"` // of Epoch, on the clock of Now
-	HighestArmed   int64         `json:"highest_armed"`
-	HighestLatched int64         `json:"highest_latched"`
-	Suspended      bool          `json:"suspended"`
-	SuspendReason  string        `json:"suspend_reason,omitempty"`
-	Degraded       []string      `json:"degraded,omitempty"` // promises not in force, one reason each
-	Lmax           time.Duration `json:"lmax"`
-	Quiet          time.Duration `json:"quiet"`
-	LastExit       *Exit         `json:"last_exit,omitempty"`
+	Protocol       int     `json:"protocol"`
+	PID            int     `json:"pid"`
+	Server         *Server `json:"server,omitempty"` // nil: none, and nothing left of one
+	Armed          bool    `json:"armed"`
+	Epoch          int64   `json:"epoch"`    // armed, or set aside by a suspension
+	Deadline       int64   `json:"deadline"` // of Epoch, on the clock of Now
+	HighestArmed   int64   `json:"highest_armed"`
+	HighestLatched int64   `json:"highest_latched"`
+	// Etcd is the id of the etcd cluster whose epochs these are. 0: not known, as
+	// with an agent or a leash of an earlier version.
+	Etcd          uint64        `json:"etcd,omitempty"`
+	Suspended     bool          `json:"suspended"`
+	SuspendReason string        `json:"suspend_reason,omitempty"`
+	Degraded      []string      `json:"degraded,omitempty"` // promises not in force, one reason each
+	Lmax          time.Duration `json:"lmax"`
+	Quiet         time.Duration `json:"quiet"`
+	LastExit      *Exit         `json:"last_exit,omitempty"`
 	// Watchdog is nil for a leash that knows none.
 	Watchdog *WatchdogStatus `json:"watchdog,omitempty"`
 }
@@ -142,6 +145,7 @@ type request struct {
 	Op       string        `json:"op"`
 	Protocol int           `json:"protocol,omitempty"`
 	Epoch    int64         `json:"epoch,omitempty"`
+	Etcd     uint64        `json:"etcd,omitempty"` // the cluster that Epoch is of
 	Deadline int64         `json:"deadline,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
 	Signal   int           `json:"signal,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -59,7 +60,7 @@ func TestRecord(t *testing.T) {
 	if e := r.extension(); e != want {
 		t.Errorf("got %+v", e)
 	}
-	p := published{Armed: true, Epoch: 7, Deadline: 9, Highest: 8, Latched: 6, Lmax: 5, PID: 4, ServerPID: 3, Phase: Fencing}
+	p := published{Armed: true, Epoch: 7, Deadline: 9, Highest: 8, Latched: 6, Lmax: 5, PID: 4, ServerPID: 3, Phase: Fencing, Etcd: 1 << 63}
 	r.publish(p)
 	if got, ok := r.published(); !ok || got != p {
 		t.Errorf("got %+v, %v", got, ok)
@@ -255,8 +256,13 @@ func TestSocket(t *testing.T) {
 	r.must(err)
 	_, err = r.agent.call(r.ctx, request{Op: "dance"})
 	r.refused(err, CodeInvalid)
-	_, err = r.agent.call(r.ctx, request{Op: opHello, Protocol: Protocol + 1})
-	r.refused(err, CodeInvalid)
+	for _, other := range []int{Protocol - 1, Protocol + 1} { // an agent of another version: told so, and nothing else happens
+		_, err = r.agent.call(r.ctx, request{Op: opHello, Protocol: other})
+		r.refused(err, CodeProtocol)
+		if text := err.Error(); strings.Contains(text, "\n") || !strings.Contains(text, fmt.Sprintf("agent speaks protocol %d", other)) || !strings.Contains(text, "stop PostgreSQL") {
+			t.Errorf("the refusal says %q", text)
+		}
+	}
 }
 
 func TestParseStat(t *testing.T) {

@@ -50,7 +50,7 @@ func (l *leash) ask(ctx context.Context) error {
 	return nil
 }
 
-func (l *leash) Arm(ctx context.Context, epoch int64, deadline ha.Instant) error {
+func (l *leash) Arm(ctx context.Context, epoch int64, deadline ha.Instant, _ uint64) error {
 	n := l.n
 	n.reach(before(effArm))
 	if err := l.ask(ctx); err != nil {

@@ -167,7 +167,7 @@ func (l *mutantLeash) Extend(epoch int64, deadline ha.Instant) {
 	l.Leash.Extend(epoch, deadline)
 }
 
-func (l *mutantLeash) Arm(ctx context.Context, epoch int64, deadline ha.Instant) error {
+func (l *mutantLeash) Arm(ctx context.Context, epoch int64, deadline ha.Instant, etcd uint64) error {
 	if l.id == "M11" {
 		l.n.leash.highest = epoch
 		return nil
@@ -175,7 +175,7 @@ func (l *mutantLeash) Arm(ctx context.Context, epoch int64, deadline ha.Instant)
 	if l.id == "M27" && l.n.leash.suspended {
 		return nil
 	}
-	return l.Leash.Arm(ctx, epoch, deadline)
+	return l.Leash.Arm(ctx, epoch, deadline, etcd)
 }
 
 func (l *mutantLeash) Status() ha.Leash {

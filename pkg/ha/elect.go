@@ -25,7 +25,7 @@ func elect(o *Observation) Decision {
 	if o.claimsInitialize() { // E4, E5
 		if o.PG.Known && o.PG.Row.InRecovery {
 			switch {
-			case m.Seen.Count != 0: // an operator said that what etcd holds is right
+			case m.Seen.Stale != 0: // an operator said that what etcd holds is right
 				return o.claimInitialize()
 			case o.Settings.Standby.On: // nobody in it could ever say so as a primary
 				return o.claimInitialize()

@@ -102,6 +102,7 @@ func observation(d *dice) *Observation {
 		o.Peers.AskedAt = o.Now
 	}
 	o.Leash = pick(d, o.Leash, o.Leash, Leash{}, Leash{Attached: true}, Leash{Attached: true, Armed: 110, Highest: 110}, Leash{Attached: true, Armed: myEpoch, Highest: myEpoch, Suspended: true}, Leash{Attached: true, Highest: 1000})
+	o.Leash.Etcd = pick[uint64](d, 0, 1, 2)
 	if d.yes() {
 		did(o, pick[Action](d, Renew{}, Claim{}, TakeBack{Epoch: myEpoch}, Release{Epoch: myEpoch}, WriteInitialize{}, MoveAside{}, ArmLeash{}, SyncSlots{}, AskPeers{}, WriteHistory{}, WriteFailsafe{}),
 			pick(d, ResultOK, ResultConflict, ResultUnknown, ResultFailed, ResultLeaseLost))

@@ -360,6 +360,9 @@ type Leash struct {
 	Deadline  Instant // of the armed epoch
 	Highest   int64   // highest number ever armed or latched: none below can be armed
 	Suspended bool
+	// Etcd is the id of the etcd cluster whose epochs the numbers were made of; 0:
+	// the leash does not know.
+	Etcd uint64
 	// Watchdog is why the kernel watchdog is not in force, or would not be if
 	// the leash were armed now; "" if all is well, or it is not required.
 	Watchdog string

@@ -31,7 +31,7 @@ func (o *Observation) noteSeen() {
 	m, c, q := &o.Memory, o.DCS.Cluster, &o.Memory.Quarantine
 	accepted := o.Accepted.Serial != m.AcceptSeen
 	m.AcceptSeen = o.Accepted.Serial
-	m.Seen.Count = max(m.Seen.Count, o.Leash.Highest>>countShift) // it may know better than the disk
+	m.Seen.Count = max(m.Seen.Count, o.leashCount())
 	why := m.Seen.Regressed(c)
 	switch {
 	case q.Why == "" && why == "", why == "" && !q.Certain:
@@ -45,6 +45,18 @@ func (o *Observation) noteSeen() {
 		m.Seen = m.Seen.anew(c, q.Revision)
 		m.LastEpoch, m.RewindFor, *q = 0, 0, Quarantine{}
 	}
+}
+
+// leashCount is the least count whose numbers the leash takes; it may know better
+// than the disk. Its record outlives a cluster: where what it armed last was of
+// another etcd, and this member knows no other than the present one, the count
+// goes past it. Within one etcd cluster it does not: a latched epoch stays so.
+func (o *Observation) leashCount() int64 {
+	l, c, seen := &o.Leash, o.DCS.Cluster, o.Memory.Seen.ClusterID
+	if l.Etcd != 0 && l.Etcd != c.ID && l.Armed == 0 && (seen == 0 || seen == c.ID) {
+		return l.Highest>>countShift + 1
+	}
+	return l.Highest >> countShift
 }
 
 // quarantined tells whether S11 is in force.

@@ -316,3 +316,33 @@ func TestAcceptedWithoutLeader(t *testing.T) {
 		t.Errorf("%s, %+v", d.Text("n1"), d.Action)
 	}
 }
+
+// TestLeashOfAnotherEtcd: the record of a leash outlives a cluster on its host. The
+// numbers of a new one's epochs go past it; within one etcd cluster, and where
+// nothing is known for sure, a latched epoch is never given another number.
+func TestLeashOfAnotherEtcd(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(o *Observation)
+		count  int64
+	}{
+		"of this etcd":                      {func(o *Observation) { o.Leash.Etcd = 1 }, 0},
+		"an earlier leash, which says less": {func(*Observation) {}, 0},
+		"of another, and this is the first": {func(o *Observation) { o.Leash.Etcd, o.Memory.Seen = 2, Seen{} }, 1},
+		"of another, and this is known":     {func(o *Observation) { o.Leash.Etcd = 2 }, 1},
+		"of another, and counted already":   {func(o *Observation) { o.Leash.Etcd, o.Memory.Seen.Count = 2, 3 }, 3},
+		"of another, twice":                 {func(o *Observation) { o.Leash.Etcd, o.Leash.Highest = 2, 4<<countShift|7 }, 5},
+		"its deadline is ahead":             {func(o *Observation) { o.Leash.Etcd, o.Leash.Armed = 2, 5000 }, 0},
+		"etcd changed just now: S11":        {func(o *Observation) { o.Leash.Etcd, o.Memory.Seen.ClusterID = 2, 2 }, 0},
+	} {
+		o := base()
+		replica(o)
+		o.DCS.Cluster.ID = 1
+		o.Memory.Seen = Seen{ClusterID: 1}
+		o.Leash = Leash{Attached: true, Highest: 5000}
+		test.change(o)
+		m := decide(o).Memory
+		if m.Seen.Count != test.count || m.Seen.Count != 0 && m.Hold(3) <= o.Leash.Highest {
+			t.Errorf("%s: count %d, want %d", name, m.Seen.Count, test.count)
+		}
+	}
+}

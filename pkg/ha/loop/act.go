@@ -31,7 +31,7 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 		err = l.publishReleased(ctx, o)
 	case ha.ArmLeash:
 		err = l.short(ctx, func(ctx context.Context) error {
-			return l.Leash.Arm(ctx, o.Memory.Hold(o.Memory.Lease.Epoch), o.Memory.Lease.Deadline)
+			return l.Leash.Arm(ctx, o.Memory.Hold(o.Memory.Lease.Epoch), o.Memory.Lease.Deadline, o.DCS.Cluster.ID)
 		})
 	case ha.DisarmLeash:
 		err = l.short(ctx, func(ctx context.Context) error { return l.Leash.Disarm(ctx, a.Epoch) })

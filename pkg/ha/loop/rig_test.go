@@ -156,7 +156,7 @@ type fakeLeash struct {
 
 func (l *fakeLeash) Status() ha.Leash { return l.status }
 
-func (l *fakeLeash) Arm(_ context.Context, epoch int64, deadline ha.Instant) error {
+func (l *fakeLeash) Arm(_ context.Context, epoch int64, deadline ha.Instant, _ uint64) error {
 	if l.refuse != nil {
 		return l.refuse
 	}
