@@ -270,7 +270,7 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	a.board.peers = &peers{client: a.client, log: a.log}
 	a.board.sampler = restapi.NewSampler(a.node.sample, now)
 	defer a.board.sampler.Close()
-	a.board.reload, a.board.seen = a.reload, a.seen
+	a.board.reload, a.board.seen, a.board.remote = a.reload, a.seen, a.node.remoteAnswer
 	a.journal = newJournal(me.Name, time.Now, a.log)
 	a.board.journal = a.journal
 	a.openBackups(me.Name)

@@ -29,6 +29,8 @@ type board struct {
 	seen     *seenFile
 	// published is told of each new view; it must not block.
 	published func()
+	// remote asks what a standby cluster follows.
+	remote func(ctx context.Context) *restapi.RemoteDocument
 
 	mu      sync.Mutex
 	changed chan struct{}
@@ -65,6 +67,9 @@ func (b *board) View() *ha.View { return b.view.Load() }
 
 // Now implements restapi.Agent.
 func (b *board) Now() ha.Instant { return b.now() }
+
+// Remote implements restapi.Agent.
+func (b *board) Remote(ctx context.Context) *restapi.RemoteDocument { return b.remote(ctx) }
 
 // Sample implements restapi.Agent.
 func (b *board) Sample(ctx context.Context) (ha.Sample, bool) { return b.sampler.Sample(ctx) }

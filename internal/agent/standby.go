@@ -10,6 +10,7 @@ import (
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/ha"
 	"github.com/pgha/pgha/pkg/postgres"
+	"github.com/pgha/pgha/pkg/restapi"
 )
 
 // standbyCluster is what decisions need of the section standby_cluster. The URL
@@ -84,4 +85,35 @@ func (n *node) readyToRewind(ctx context.Context, a ha.Rewind, up *postgres.Upst
 		err = fmt.Errorf("%s has not finished the checkpoint after its promotion", a.From.Member)
 	}
 	return err
+}
+
+// remoteAnswer asks the remote where its WAL ends, for an operator who is about to
+// promote this cluster.
+func (n *node) remoteAnswer(ctx context.Context) *restapi.RemoteDocument {
+	sc := n.config().Dynamic.StandbyCluster
+	if sc == nil {
+		return nil
+	}
+	d := &restapi.RemoteDocument{Remote: standbyCluster(sc).Remote.Member}
+	fail := func(err error) *restapi.RemoteDocument {
+		d.Error = err.Error()
+		return d
+	}
+	if sc.Host == "" && sc.Port == 0 {
+		return fail(errors.New("standby_cluster names no host"))
+	}
+	ctx, cancel := context.WithTimeout(ctx, compareLimit)
+	defer cancel()
+	there, err := n.srv.RemoteState(ctx, *remote(sc))
+	if err != nil {
+		return fail(err)
+	}
+	here, err := n.srv.Status(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	received := row(&here).Position
+	d.InRecovery, d.Timeline, d.LSN, d.Received = there.InRecovery, uint32(there.Timeline), there.XLogPos.String(), received.String()
+	d.Missing = there.XLogPos.Sub(received)
+	return d
 }

@@ -40,6 +40,10 @@ func newDemoteClusterCommand(a *App, opts *globals) *cobra.Command {
 	})
 	cmd.Use = "demote-cluster [CLUSTER]"
 	cmd.Short = "Make the cluster a standby of another one"
+	cmd.Long = "Make the cluster a standby of another one: of the server at --host and --port, or of an archive alone.\n\n" +
+		"The primary is stopped in good order, so that all of its WAL reaches the other side, and comes back as\n" +
+		"the standby leader. It stays a primary while the server named does not answer, or is of another system.\n" +
+		"The last lines say where the WAL ends: promote-cluster on the other side looks for it."
 	flags := cmd.Flags()
 	flags.StringVar(&section.Host, "host", "", "address of the remote node")
 	flags.IntVar(&section.Port, "port", 0, "port of the remote node")
@@ -56,6 +60,10 @@ func newPromoteClusterCommand(a *App, opts *globals) *cobra.Command {
 	})
 	cmd.Use = "promote-cluster [CLUSTER]"
 	cmd.Short = "Make a standby cluster one of its own"
+	cmd.Long = "Make a standby cluster one of its own.\n\n" +
+		"Before it asks, it says what the server that the cluster follows has, and whether all of that is here.\n" +
+		"It waits for up to 30 seconds for the rest, when nobody writes there any more. It forbids nothing:\n" +
+		"the other side may be lost for good."
 	cmd.Flags().BoolVar(&to.force, "force", false, "ask nothing")
 	return cmd
 }
@@ -80,6 +88,11 @@ func (a *App) changeClusterRole(ctx context.Context, s *session, name string, to
 	a.printf("Current cluster topology\n")
 	if err := writeMembers(a.Out, c, name, formatPretty, false); err != nil {
 		return err
+	}
+	if to.standby == nil {
+		if err := a.remoteState(ctx, s, leader); err != nil {
+			return err
+		}
 	}
 	if !to.force {
 		yes, err := a.confirm(ctx, fmt.Sprintf("Are you sure you want to %s %s cluster?", to.verb, name))
@@ -125,7 +138,11 @@ func (a *App) followRole(ctx context.Context, s *session, name, oldLeader string
 	case err != nil:
 		return err
 	}
-	return writeMembers(a.Out, last, name, formatPretty, false)
+	if err := writeMembers(a.Out, last, name, formatPretty, false); err != nil || to.standby == nil {
+		return err
+	}
+	a.printf("%s", walEnd(last))
+	return nil
 }
 
 // progress describes how far the change is, in patronictl's words.

@@ -16,23 +16,41 @@ func TestChangeClusterRole(t *testing.T) {
 		surePromote = "Are you sure you want to promote pg-ha-cluster cluster? [y/N]: "
 	)
 	standby := func(c *dcs.Cluster) { c.Member("pg-db-02").Role = "standby_leader" }
-	refused := []answer{{422, "/config: standby_cluster: not supported yet; remove it"}}
+	refused := []answer{{422, "/config: standby_cluster.port: 70000 is outside the range 1 to 65535"}}
+	patroni := answer{503, `{"patroni":{"version":"4.1.4"}}`}
+	const (
+		unknown = "What the remote has that is not here cannot be told: ask where its WAL ends\n"
+		remote  = `GET /remote `
+		removes = `PATCH /config {"standby_cluster":null}`
+	)
+	says := func(doc string) []answer { return []answer{{200, doc}, {401, "no"}} }
+	failed := "Error: Failed to promote pg-ha-cluster cluster: /config PATCH status code=401, (no)\n"
 	runOrders(t, "demote-cluster", []orderRow{
 		{name: "no source", args: "--force", code: 1, err: "Error: At least --host, --port or --restore-command should be specified\n"},
 		{name: "no leader", args: "--host h", change: func(c *dcs.Cluster) { c.Leader = nil }, code: 1, err: "Error: Cluster has no leader, demotion is not possible\n"},
 		{name: "is one", args: "--host h", change: standby, code: 1, err: "Error: Cluster is already in the required state\n"},
 		{name: "declined", args: "--port 5433", typed: "n\n", code: 1, out: sureDemote, err: "Error: Aborted cluster demotion\n"},
 		{name: "refused", args: "--host h --port 5433 --restore-command x --primary-slot-name s --force", answers: refused, code: 1,
-			err:      "Error: Failed to demote pg-ha-cluster cluster: /config PATCH status code=422, (/config: standby_cluster: not supported yet; remove it)\n",
+			err:      "Error: Failed to demote pg-ha-cluster cluster: /config PATCH status code=422, (/config: standby_cluster.port: 70000 is outside the range 1 to 65535)\n",
 			requests: []string{`PATCH /config {"standby_cluster":{"host":"h","port":5433,"primary_slot_name":"s","restore_command":"x"}}`}},
 	})
 	runOrders(t, "promote-cluster", []orderRow{
 		{name: "is none", code: 1, err: "Error: Cluster is already in the required state\n"},
-		{name: "declined", typed: "\n", change: standby, code: 1, out: surePromote, err: "Error: Aborted cluster promotion\n"},
-		{name: "refused", args: "--force", change: standby, answers: []answer{{401, "not authenticated"}}, code: 1,
+		{name: "declined", typed: "\n", change: standby, answers: []answer{patroni}, code: 1, out: unknown + surePromote, err: "Error: Aborted cluster promotion\n",
+			requests: []string{remote}},
+		{name: "refused", args: "--force", change: standby, answers: []answer{patroni, {401, "not authenticated"}}, code: 1, out: unknown,
 			err:      "Error: Failed to promote pg-ha-cluster cluster: /config PATCH status code=401, (not authenticated)\n",
-			requests: []string{`PATCH /config {"standby_cluster":null}`}},
-		{name: "not there", args: "--force", change: func(c *dcs.Cluster) { standby(c); c.Member("pg-db-02").APIURL = "" }, code: 1,
+			requests: []string{remote, removes}},
+		{name: "the remote writes", args: "--force", change: standby, answers: says(`{"remote":"h:5432","in_recovery":false,"timeline":3,"lsn":"0/5000"}`), code: 1, err: failed,
+			out:      "The remote (h:5432) still accepts writes, at 0/5000 on timeline 3. What it acknowledges from here on is lost by this promotion; demote it first (pghactl demote-cluster)\n",
+			requests: []string{remote, removes}},
+		{name: "the remote was handed over", args: "--force", change: standby, answers: says(`{"remote":"h:5432","in_recovery":true,"timeline":3,"lsn":"0/5000","received":"0/5000"}`), code: 1, err: failed,
+			out:      "The remote (h:5432) accepts no writes any more. All of its WAL is here: it ends at 0/5000, received up to 0/5000\n",
+			requests: []string{remote, removes}},
+		{name: "the remote is gone", args: "--force", change: standby, answers: says(`{"remote":"h:5432","error":"connection refused"}`), code: 1, err: failed,
+			out:      "The remote (h:5432) cannot be asked: connection refused. What it acknowledged and did not send is lost by this promotion\n",
+			requests: []string{remote, removes}},
+		{name: "not there", args: "--force", change: func(c *dcs.Cluster) { standby(c); c.Member("pg-db-02").APIURL = "" }, code: 1, out: unknown,
 			err: "Error: Failed to promote pg-ha-cluster cluster: member pg-db-02 publishes no REST API\n"},
 	})
 }
@@ -60,7 +78,8 @@ func TestFollowRole(t *testing.T) {
 	want := aligned + "cluster is unlocked: True, leader role: None, leader state: None\n" +
 		aligned + "cluster is unlocked: False, leader role: standby_leader, leader state: running, previous leader state: 'stopped'\n" +
 		aligned + "cluster is successfully demoted\n+ Cluster"
-	if !strings.Contains(app.out.String(), want) {
+	const end = "No member accepts writes any more. The WAL ends at 0/4000060 on timeline 1: the other side must have it before it is promoted\n"
+	if !strings.Contains(app.out.String(), want) || !strings.HasSuffix(app.out.String(), end) {
 		t.Errorf("got\n%s", app.out.String())
 	}
 

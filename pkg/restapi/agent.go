@@ -15,6 +15,7 @@ type Agent interface {
 	Backups
 	Events
 	Restarts
+	Remotes
 	// View is the newest published state; never nil. A View is immutable, so
 	// the same pointer means the same content.
 	View() *ha.View

@@ -319,3 +319,6 @@ func (a *fakeAgent) AcceptDCS(by string) *Refusal {
 	a.accepts = append(a.accepts, by)
 	return nil
 }
+
+// Remote: the fake is no standby cluster.
+func (a *fakeAgent) Remote(context.Context) *RemoteDocument { return nil }

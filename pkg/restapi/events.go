@@ -53,6 +53,7 @@ const (
 func (s *Server) eventRoutes(r chi.Router) {
 	r.Get("/events", limited(s.follows, s.getEvents))
 	r.Get("/why", limited(s.reads, s.getWhy))
+	r.Get("/remote", limited(s.reads, s.getRemote))
 }
 
 // eventsQuery is what GET /events was asked for.

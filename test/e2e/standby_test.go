@@ -36,8 +36,14 @@ func newSide(t *testing.T, ctx context.Context, name string, port, nodes int, dc
 		}
 	})
 	s.must(l.StartEtcd(ctx))
-	for _, n := range l.Nodes {
-		s.must(l.StartAgent(n))
+	return s
+}
+
+// start starts the agents of a side.
+func (s *side) start() *side {
+	s.Helper()
+	for _, n := range s.Nodes {
+		s.must(s.StartAgent(n))
 	}
 	return s
 }
@@ -127,14 +133,14 @@ func handOver(t *testing.T, from, to *side, target *lab.Node) {
 func TestStandbyCluster(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	east := newSide(t, ctx, "east", 25600, 2, nil)
+	east := newSide(t, ctx, "east", 25600, 2, nil).start()
 	primary, err := east.WaitLeader(ctx, nil)
 	east.must(err)
 	east.streaming(0)
 	host, port := remoteOf(primary)
 
 	began := lab.Boottime()
-	west := newSide(t, ctx, "west", 25800, 2, map[string]any{"standby_cluster": map[string]any{"host": host, "port": port}})
+	west := newSide(t, ctx, "west", 25800, 2, map[string]any{"standby_cluster": map[string]any{"host": host, "port": port}}).start()
 	leader := west.standbyLeader(nil)
 	t.Logf("standby cluster of two made in %d ms", (lab.Boottime() - began).Milliseconds())
 	for path, want := range map[string]int{"/leader": 200, "/primary": 503, "/replica": 503, "/read-only": 200} {
