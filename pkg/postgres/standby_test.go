@@ -1,0 +1,40 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pgha/pgha/pkg/config"
+)
+
+// TestStandbyClusterSettings: its commands are for every member, its delay for
+// the one that follows the remote; which needs a database in its DSN (scar 92), and
+// the primary among several hosts where the slot is.
+func TestStandbyClusterSettings(t *testing.T) {
+	dir := t.TempDir()
+	s, err := New(Options{Name: "n", Scope: "demo", Process: &ExecLauncher{}, Config: config.Postgres{
+		DataDir: dir, Parameters: map[string]string{"restore_command": "mine"},
+		Standby: &config.StandbyCluster{RestoreCommand: "theirs", ArchiveCleanupCommand: "clean", RecoveryMinApplyDelay: "5min"},
+	}})
+	must(t, err)
+	member := s.recoverySettings(&Upstream{Name: "m", Host: "a", Port: "5432", SlotName: "n"}, 15)
+	remote := s.recoverySettings(&Upstream{Remote: true, Host: "a,b", Port: "5432", SlotName: "far"}, 15)
+	archive := s.recoverySettings(&Upstream{Remote: true, Port: "5432", SlotName: "far"}, 15)
+	for _, r := range []settings{member, remote, archive} {
+		if r["restore_command"] != "theirs" || r["archive_cleanup_command"] != "clean" {
+			t.Errorf("commands %q, %q", r["restore_command"], r["archive_cleanup_command"])
+		}
+	}
+	if member["recovery_min_apply_delay"] != "" || remote["recovery_min_apply_delay"] != "5min" {
+		t.Errorf("delays %q, %q", member["recovery_min_apply_delay"], remote["recovery_min_apply_delay"])
+	}
+	if c := member["primary_conninfo"]; strings.Contains(c, "target_session_attrs") {
+		t.Error(c)
+	}
+	if c := remote["primary_conninfo"]; !strings.Contains(c, "dbname=postgres ") || !strings.Contains(c, "host=a,b ") || !strings.Contains(c, "target_session_attrs=read-write") || remote["primary_slot_name"] != "far" {
+		t.Errorf("%s, slot %s", c, remote["primary_slot_name"])
+	}
+	if archive["primary_conninfo"] != "" || archive["primary_slot_name"] != "" {
+		t.Errorf("an archive is connected to: %s", archive["primary_conninfo"])
+	}
+}
