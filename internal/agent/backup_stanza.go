@@ -38,7 +38,7 @@ func (k *stanzaKeeper) keep(ctx context.Context, b *backups, v *ha.View) time.Du
 		k.problem.set("") // the leader's to mend
 	}
 	switch left := k.next.Sub(b.now()); {
-	case k.ready == id, v.SystemID == "", !v.IsLeader(b.now()), v.State != "running", v.Operation.Running, v.Cluster.Restore.Open():
+	case k.ready == id, v.SystemID == "", !v.IsLeader(b.now()), v.Row.InRecovery, v.State != "running", v.Operation.Running, v.Cluster.Restore.Open():
 		return idleWait
 	case k.pause > 0 && left > 0:
 		return left

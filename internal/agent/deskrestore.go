@@ -36,6 +36,9 @@ func (d *desk) Restore(ctx context.Context, r restapi.RestoreRequest, by string)
 		return nil, unreadable()
 	}
 	v := d.view()
+	if v.Role == "standby_leader" {
+		return nil, refusal(http.StatusPreconditionFailed, "this is a standby cluster, whose data come from elsewhere; promote it first (pghactl promote-cluster)")
+	}
 	dir := d.dir()
 	half := dir.State == postgres.DirInProgress && dir.Kind == postgres.KindRestore
 	if no := clusterRefusal(d.me, c, v.Paused, v.IsLeader(d.now()), half); no != nil {

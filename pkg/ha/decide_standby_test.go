@@ -103,6 +103,10 @@ func TestStandbyLeader(t *testing.T) { // ha-behaviour 1.24
 			answered(o, standbyPeer(1000), standbyPeer(1000))
 		}, action: Release{}, reason: StandbyHandsOver},
 		{name: "in pause it keeps the lock", change: func(o *Observation) { standbyLeads(o); paused3(o); o.Leash = Leash{} }, reason: PausedNoAction},
+		{name: "nothing is restored", change: func(o *Observation) {
+			standbyLeads(o)
+			o.DCS.Cluster.Restore = &dcs.Restore{ID: "r1", State: dcs.RestoreRequested, Member: "n1"}
+		}, action: WriteRestore{}, reason: RestoreFails},
 		{name: "after an agent's restart it takes its lock back", change: func(o *Observation) { standbyLeads(o); lost(o) }, action: TakeBack{}, reason: TakeBackOwn},
 	})
 }

@@ -78,6 +78,9 @@ func restoring(o *Observation) (d Decision, ok bool) {
 	if m := &o.Memory.Restore; r.Member == o.Me.Name && m.Ended && m.Error != "" {
 		return o.endOrder(r, m.Error)
 	}
+	if o.Settings.Standby.On && r.Member == o.Me.Name && !o.Op.Running {
+		return o.endOrder(r, "this is a standby cluster now")
+	}
 	switch {
 	case led && leader != r.Member:
 		return superseded(o, r, leader)

@@ -39,15 +39,15 @@ func (s *Server) archiveReady(ctx context.Context) {
 // standby that lives by the archive gets no more than that (ha-behaviour 1.21). A
 // failure is logged only.
 func (s *Server) ArchiveLast(ctx context.Context) {
+	if mode := s.configuredValue(ctx, "archive_mode"); mode != "on" && mode != "always" { // clients are waiting
+		return
+	}
 	control, err := s.ControlData(ctx)
-	if err != nil || control.State != StateShutDown || control.RedoWALFile == "" {
+	cmd := s.configuredValue(ctx, "archive_command")
+	if err != nil || control.State != StateShutDown || control.RedoWALFile == "" || cmd == "" || cmd == "?" {
 		return
 	}
 	s.archiveReady(ctx)
-	mode, cmd := s.configuredValue(ctx, "archive_mode"), s.configuredValue(ctx, "archive_command")
-	if mode != "on" && mode != "always" || cmd == "" || cmd == "?" {
-		return
-	}
 	if err := s.runArchiveCommand(ctx, cmd, control.RedoWALFile); err != nil {
 		s.log.Warn("cannot archive the last segment", "segment", control.RedoWALFile, "error", err)
 	}
