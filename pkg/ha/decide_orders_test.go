@@ -158,6 +158,12 @@ func TestPaused(t *testing.T) { // 1.23, G1, H1, H2, H4
 			down(o, "shut down")
 			o.Memory.ComeBack, o.Memory.Rewind = true, RewindNeed
 		}, action: Rewind{}, reason: RewindRunning},
+		{name: "1.23.8 nothing is given up for it", change: func(o *Observation) {
+			replica(o)
+			paused3(o)
+			down(o, "shut down")
+			o.Memory.ComeBack, o.Memory.Rewind, o.Settings.WipeOnRewindFailure = true, RewindFailed, true
+		}, reason: PausedLeaves},
 		{name: "1.23.8 the leash lets it go first", change: func(o *Observation) {
 			replica(o)
 			paused3(o)

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/pgha/pgha/pkg/dcs"
-	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
 var theRemote = Upstream{Member: "192.0.2.9:5432", ConnURL: "remote://192.0.2.9:5432/", Checkpointed: true, Remote: true, Host: true}
@@ -89,7 +88,7 @@ func TestStandbyLeader(t *testing.T) { // ha-behaviour 1.24
 		{name: "its replicas get slots", change: func(o *Observation) {
 			standbyLeads(o)
 			o.Settings.UseSlots, o.Settings.MemberSlotsTTL = true, 0
-			o.PG.Slots = map[string]wal.LSN{}
+			o.PG.Slots = map[string]SlotState{}
 		}, action: SyncSlots{}, reason: LeaderSlots},
 		{name: "a switchover needs no stop", change: func(o *Observation) {
 			standbyLeads(o)

@@ -289,7 +289,7 @@ func checkDecision(t *testing.T, o *Observation) {
 			t.Fatal("bootstraps while a restore order is open")
 		}
 	case Rewind:
-		if o.PG.Process != ProcessDown || !a.From.Checkpointed || a.From.Member != c.LeaderName() || a.From.Member == "n1" || o.Settings.Pause { // S13
+		if o.PG.Process != ProcessDown || !a.From.Checkpointed || a.From.Member != c.LeaderName() || a.From.Member == "n1" || o.Settings.Pause && !o.Memory.ComeBack { // S13
 			t.Fatalf("rewinds from %+v", a.From)
 		}
 	case Claim: // S6, S7

@@ -105,7 +105,7 @@ func TestDeadlineLaw(t *testing.T) {
 		now := Instant(1000 * sec)
 		tm := timing()
 		l := Claimed(10, now, tm)
-		legal, kill := map[Instant]bool{now.Add(tm.Budget): true}, tm.Kill
+		legal := map[Instant]bool{now.Add(tm.Budget): true}
 		for range rapid.IntRange(1, 30).Draw(t, "rounds") {
 			now = now.Add(time.Duration(rapid.IntRange(1, 20_000).Draw(t, "pause")) * time.Millisecond)
 			if !l.Held(now) {
@@ -133,9 +133,7 @@ func TestDeadlineLaw(t *testing.T) {
 			if !legal[l.Deadline] || l.Deadline < before.Deadline {
 				t.Fatalf("deadline %v from %v", l.Deadline, before.Deadline)
 			}
-			if kill = max(kill, tm.Kill); l.Deadline == now.Add(tm.Budget) { // the leash knows the timing of the round before
-				kill = max(before.Timing.Kill, tm.Kill)
-			}
+			kill := max(before.Timing.Kill, tm.Kill) // the leash is told of a new timing beside the round
 			act := l.Deadline.Sub(now) + kill + tm.Margin
 			if act*1_000_000 > l.Promise*(1_000_000-2*rhoPPM) {
 				t.Fatalf("announced %v, but the deadline, K and the margin take %v", l.Promise, act)

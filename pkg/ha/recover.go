@@ -214,6 +214,9 @@ func cloneDiverged(o *Observation, leader Upstream) Decision {
 	if o.Memory.Reinit.Held {
 		return o.rest(CloneHeld)
 	}
+	if o.Settings.Pause { // 1.23.8: a leader that handed over comes back, but gives nothing up
+		return o.rest(PausedLeaves, "its WAL and "+leader.Member+"'s went different ways; a new copy is made after the pause, or by a reinit")
+	}
 	if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpClone {
 		return o.wait(left, CloneRetryLater, o.Op.Error)
 	}
