@@ -203,8 +203,9 @@ func (n *node) query(ctx context.Context, f *ha.Postgres) {
 	f.Process, f.Known = ha.ProcessRunning, true
 	f.Row, f.SyncOwned = row(&st), n.srv.SyncNamesOwned()
 	f.ServerVersion, f.PostmasterStartTime = st.ServerVersion, st.StartTime
+	n.watchUnready(&st)
 	f.Slots, f.SlotLanes, f.Feedback = n.slots.facts(st.Slots), n.slots.state(), n.srv.FeedbackForced()
-	f.WALLevel, f.MaxSlots = st.WALLevel, st.MaxSlots
+	f.WALLevel, f.MaxSlots, f.SlotLimit, f.WALVolume = st.WALLevel, st.MaxSlots, st.SlotLimit, volumeOf(filepath.Join(n.config().Postgres.DataDir, "pg_wal"))
 	n.afterPromotion(f)
 }
 

@@ -29,6 +29,7 @@ type node struct {
 	cluster func() *dcs.Cluster
 	health  health
 	slots   slotWork
+	unready unready
 
 	// turn is held by whatever changes the directory, the files or the process.
 	turn chan struct{}

@@ -18,7 +18,7 @@ func settings(e *config.Effective) ha.Settings {
 		MaxTimelinesHistory: d.MaxTimelinesHistory, PrimaryStartTimeout: d.PrimaryStartTimeout,
 		PrimaryStopTimeout: d.PrimaryStopTimeout, RaceBackoff: d.PrimaryRaceBackoff, Pause: d.Pause,
 		WipeOnRewindFailure: p.RemoveDataDirOnRewindFailure, WipeOnDivergence: p.RemoveDataDirOnDivergedTimeline,
-		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, Failsafe: d.FailsafeMode, Slots: d.Slots, IgnoreSlots: d.IgnoreSlots,
+		UseSlots: d.UseSlots, MemberSlotsTTL: d.MemberSlotsTTL, Failsafe: d.FailsafeMode, Slots: d.Slots, IgnoreSlots: d.IgnoreSlots, SlotBudgets: e.PGHA.SlotBudgets,
 		NoFailover: tags.NoFailover(), FailoverPriority: tags.FailoverPriority(),
 		LeashOff: e.PGHA.Leash == "off", Document: d.Raw, CloneWithoutLeader: cloneWithoutLeader(p),
 		WatchdogRequired: e.Local.Watchdog.Mode == watchdogRequired,

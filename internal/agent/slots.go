@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgha/pgha/pkg/ha"
 	"github.com/pgha/pgha/pkg/postgres"
 )
@@ -84,6 +86,15 @@ func (w *slotWork) facts(all []postgres.Slot) map[string]ha.SlotState {
 		out[s.Name] = state
 	}
 	return out
+}
+
+// volumeOf is the size of the volume that a directory lies on, 0 unknown.
+func volumeOf(dir string) int64 {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return 0
+	}
+	return int64(st.Blocks) * st.Bsize //nolint:unconvert,gosec // types differ between platforms
 }
 
 // SyncSlots implements loop.Node.

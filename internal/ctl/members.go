@@ -33,6 +33,7 @@ type memberInfo struct {
 	tags           dcs.Tags
 	progress       *dcs.Progress
 	quarantine     string
+	slots          []dcs.SlotUsage
 }
 
 // position is one LSN column with its lag column.
@@ -67,6 +68,7 @@ func describeMember(c *dcs.Cluster, dyn *config.Dynamic, m *dcs.Member) memberIn
 		tags:           m.Tags,
 		progress:       m.Progress,
 		quarantine:     m.Quarantine,
+		slots:          m.Slots,
 	}
 	if m.ReplicationState != "" && info.role != roleLeader {
 		info.state = m.ReplicationState

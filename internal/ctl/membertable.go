@@ -21,6 +21,7 @@ const (
 	colTags          = "Tags"
 	colProgress      = "Progress" // not of patronictl
 	colQuarantine    = "Quarantine"
+	colSlots         = "Slots"
 )
 
 // defaultPort is PostgreSQL's; other ports are shown beside the host.
@@ -99,6 +100,9 @@ func extraColumns(members []memberInfo, f format, extended bool) []string {
 	if extended && slices.ContainsFunc(members, busy) {
 		cols = append(cols, colProgress)
 	}
+	if extended && slices.ContainsFunc(members, func(m memberInfo) bool { return len(m.slots) > 0 }) {
+		cols = append(cols, colSlots)
+	}
 	if !f.isTable() && slices.ContainsFunc(members, func(m memberInfo) bool { return m.quarantine != "" }) {
 		cols = append(cols, colQuarantine) // a table has it below, where there is room
 	}
@@ -152,6 +156,8 @@ func extraCell(m *memberInfo, col string, f format) any {
 		return tagsCell(m.tags.Object(), f)
 	case col == colQuarantine:
 		return m.quarantine
+	case col == colSlots && len(m.slots) > 0:
+		return slotsCell(m.slots, f)
 	case col == colProgress && m.progress != nil && (f.isTable() || f == formatTSV):
 		return publishedText(m.progress)
 	case col == colProgress && m.progress != nil:

@@ -85,8 +85,9 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f %s", v, units[i])
 }
 
-// muchRetained is WAL that a slot nobody uses should not keep, in bytes.
-const muchRetained = 4 << 30
+// tightBudget is how much of its budget a slot may use before there is a warning,
+// in percent.
+const tightBudget = 80
 
 func slots(f *Facts) (out []Finding) {
 	if f.Local == nil || f.Local.Server == nil {
@@ -96,12 +97,24 @@ func slots(f *Facts) (out []Finding) {
 	if f.Config.Postgres.UseSlots && s.MaxSlotWALKeepSize == -1 && s.ServerVersion >= 130000 {
 		out = append(out, one(Warning, inCluster, "set postgresql.parameters.max_slot_wal_keep_size in /config to what the disk of pg_wal can spare", "slots keep WAL without limit (max_slot_wal_keep_size is -1): a member that stays away fills the disk of the leader")...)
 	}
+	limit, volume := s.MaxSlotWALKeepSize, int64(0)
+	if limit > 0 {
+		limit <<= 20
+	}
+	if n := len(f.Local.Disks); n > 0 {
+		volume = f.Local.Disks[n-1].Total // the last one is pg_wal's
+	}
 	for _, sl := range s.Slots {
+		budget := f.Config.PGHA.SlotBudgets.Of(sl.Name, limit, volume)
 		switch {
 		case sl.Lost:
 			out = append(out, one(Warning, f.Local.Member, "make that member anew (pghactl reinit), or drop the slot", "the slot %s lost the WAL it needs", sl.Name)...)
-		case !sl.Active && sl.Retained > muchRetained:
-			out = append(out, one(Warning, f.Local.Member, "bring its user back, or drop the slot", "the slot %s is used by nobody and keeps %s of WAL", sl.Name, size(sl.Retained))...)
+		case budget > 0 && float64(sl.Retained) >= float64(budget)/100*tightBudget:
+			use := "its user is behind"
+			if !sl.Active {
+				use = "nobody uses it"
+			}
+			out = append(out, one(Warning, f.Local.Member, "bring its user back, or drop the slot; pgha.slot_wal_budget says how much it may keep", "the slot %s keeps %s of WAL of its budget of %s, and %s", sl.Name, size(sl.Retained), size(budget), use)...)
 		}
 	}
 	return out

@@ -123,7 +123,7 @@ func TestChecks(t *testing.T) {
 		{"disk", Warning, func(f *Facts) { f.Local.Disks[0].Free = 20 }, "80 % full"},
 		{"disk", Error, func(f *Facts) { f.Local.Disks[0].Free = 5 }, "95 % full"},
 		{"slots", Warning, func(f *Facts) { server(f).MaxSlotWALKeepSize = -1 }, "without limit"},
-		{"slots", Warning, func(f *Facts) { server(f).Slots = []postgres.SlotCheckup{{Name: "n9", Retained: 5 << 30}} }, "n9 is used by nobody"},
+		{"slots", Warning, func(f *Facts) { server(f).Slots = []postgres.SlotCheckup{{Name: "n9", Retained: 5 << 30}} }, "n9 keeps 5.0 GiB of WAL of its budget of 4.0 GiB, and nobody uses it"},
 		{"slots", Warning, func(f *Facts) { server(f).Slots = []postgres.SlotCheckup{{Name: "n9", Lost: true}} }, "n9 lost"},
 		{"rewind", Error, func(f *Facts) { server(f).DataChecksums = false }, "neither data checksums"},
 		{"rewind", Error, func(f *Facts) { server(f).RewindUserMissing = []string{"pg_read_binary_file(text)"} }, "rewinder, may not call pg_read_binary_file(text)"},

@@ -323,6 +323,7 @@ func decodePGHA(n *node) PGHA {
 		RunDir:        n.strAt("", "run_dir"),
 		Backup:        decodeBackup(n.get("backup")),
 		LogKeep:       seconds(max(n.intAt(0, "s", "postgresql_log_keep"), 0)),
+		SlotBudgets:   decodeSlotBudgets(n),
 	}
 	if v, ok := parseBoolText(p.Leash); ok {
 		p.Leash = "off"

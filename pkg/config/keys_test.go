@@ -32,7 +32,7 @@ var contractKeys = map[string]string{
 	"postgresql.authentication": authKeysOf("superuser") + authKeysOf("replication") + authKeysOf("rewind"),
 	"tags":                      "+nofailover +failover_priority +nosync +sync_priority +clonefrom +noloadbalance +replicatefrom +nostream",
 	"watchdog":                  "+mode +device +safety_margin +driver",
-	"pgha":                      "+leash +restapi_strict +verify_peers +dcs_commands +run_dir +postgresql_log_keep",
+	"pgha":                      "+leash +restapi_strict +verify_peers +dcs_commands +run_dir +postgresql_log_keep +slot_wal_budget +slot_wal_budgets",
 }
 
 func authKeysOf(role string) string {
@@ -119,6 +119,8 @@ func sample(path string, s *spec) string {
 		return "{a: {type: physical}}"
 	case kSlotFilters:
 		return "[{name: a}]"
+	case kSizes:
+		return "{a: 9GB}"
 	}
 	return "/some/thing"
 }

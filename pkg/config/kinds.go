@@ -48,6 +48,8 @@ func (c *checker) checkKind(p *pair, s *spec, path string) {
 		c.checkSlotFilters(p, s, path)
 	case kSlots:
 		c.checkSlots(p, s, path)
+	case kSizes:
+		c.checkSizes(p, s, path)
 	}
 }
 

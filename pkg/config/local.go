@@ -187,6 +187,8 @@ type PGHA struct {
 	// LogKeep is how long PostgreSQL's own log files are kept
 	// (pgha.postgresql_log_keep); 0: for ever.
 	LogKeep time.Duration
+	// SlotBudgets is how much WAL replication slots may keep.
+	SlotBudgets SlotBudgets
 }
 
 // Tag is one published tag. Value is a bool, int64, float64, string, nil, or

@@ -28,6 +28,7 @@ const (
 	kOptions                      // list of flags and one-pair maps, or a map
 	kSlotFilters                  // list of maps that match slots
 	kSlots                        // map of slot name to map
+	kSizes                        // map of slot name to bytes
 	kMethod                       // a method section: map with free keys
 	kBoolOrEnum                   // boolean word or one of row.enum
 	kLine                         // text that goes into a line of another program's file

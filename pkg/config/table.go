@@ -246,6 +246,8 @@ func pghaRows() []row {
 		{path: "dcs_commands", kind: kBoolOrEnum, enum: "allow deny"},
 		{path: "run_dir", kind: kPath},
 		{path: "postgresql_log_keep", kind: kInt, unit: "s", min: 0, max: -1},
+		{path: "slot_wal_budget", kind: kInt, unit: "B", min: 0, max: -1},
+		{path: "slot_wal_budgets", kind: kSizes},
 	}, mount("backup", backupRows())...)
 }
 

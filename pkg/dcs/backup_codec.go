@@ -86,7 +86,7 @@ func (w *writer) progressIf(name string, p *Progress) {
 
 // ownIf writes the member "pgha" of a member key.
 func (w *writer) ownIf(m *Member) {
-	if m.Progress == nil && m.Quarantine == "" {
+	if m.Progress == nil && m.Quarantine == "" && len(m.Slots) == 0 {
 		return
 	}
 	o := &writer{}
@@ -94,6 +94,7 @@ func (w *writer) ownIf(m *Member) {
 		o = m.Progress.fields()
 	}
 	o.strIf("quarantine", m.Quarantine)
+	o.rawIf("slots", encodeSlotUsage(m.Slots))
 	w.name("pgha")
 	w.buf = append(w.buf, o.end()...)
 }
@@ -357,7 +358,8 @@ func (m *Member) decodeOwn(raw json.RawMessage) error {
 		return err
 	}
 	m.Quarantine = f.word("quarantine")
-	if m.Quarantine == "" || *p != (Progress{}) {
+	m.Slots = decodeSlotUsage(f.f.get("slots"))
+	if m.Quarantine == "" && len(m.Slots) == 0 || *p != (Progress{}) {
 		m.Progress = p
 	}
 	return f.err

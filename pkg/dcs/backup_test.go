@@ -38,6 +38,8 @@ func TestEncodeOwnKeys(t *testing.T) {
 			`{"conn_url":"","api_url":"","state":"running","role":"","version":"","pause":true,"pgha":{"operation":"clone","method":"pgbackrest","done":5,"total":10,"rate":2,"started":"2026-01-31T12:30:05Z"}}`},
 		{"member without progress", string((&Member{State: "running"}).Encode()), `{"conn_url":"","api_url":"","state":"running","role":"","version":""}`},
 		{"quarantine", string((&Member{Quarantine: "etcd went back"}).Encode()), `{"conn_url":"","api_url":"","state":"","role":"","version":"","pgha":{"quarantine":"etcd went back"}}`},
+		{"slots", string((&Member{Slots: []SlotUsage{{Name: "a", Percent: 80, Budget: 5}, {Name: "b", Lost: true}}}).Encode()),
+			`{"conn_url":"","api_url":"","state":"","role":"","version":"","pgha":{"slots":[{"name":"a","percent":80,"budget":5},{"name":"b","percent":0,"budget":0,"lost":true}]}}`},
 		{"progress, nothing known", string((&Member{Progress: &Progress{Done: -1}}).Encode()), `{"conn_url":"","api_url":"","state":"","role":"","version":"","pgha":{}}`},
 	}
 	for _, test := range tests {

@@ -149,6 +149,7 @@ type Member struct {
 	// not trust what etcd holds.
 	Progress   *Progress
 	Quarantine string
+	Slots      []SlotUsage // those that keep WAL worth telling of
 
 	ModRevision int64
 	LeaseID     int64

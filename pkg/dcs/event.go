@@ -74,6 +74,7 @@ const (
 	EventQuarantine    EventKind = "quarantine" // etcd is behind what a member saw before
 	EventLeash         EventKind = "leash"
 	EventWatchdog      EventKind = "watchdog"
+	EventSlot          EventKind = "slot"    // a replication slot keeps too much WAL, or is not as it should be
 	EventNotice        EventKind = "notice"  // something stands in the way
 	EventJournal       EventKind = "journal" // entries were lost
 )

@@ -91,7 +91,7 @@ func MemberDocument(o *Observation) dcs.Member {
 		}
 	}
 	mem.ScheduledRestart = o.scheduledRestart()
-	mem.Progress, mem.Quarantine = o.progress(), o.Memory.Quarantine.Why
+	mem.Progress, mem.Quarantine, mem.Slots = o.progress(), o.Memory.Quarantine.Why, o.publishedUsage()
 	return mem
 }
 
@@ -213,6 +213,7 @@ func NewView(o *Observation, d *Decision) *View {
 		WatchdogFailed: o.watchdogFault() != "", LeashOff: s.LeashOff,
 		Quarantine: d.Memory.Quarantine.Why, Seen: d.Memory.Seen,
 		Fault: o.fault(), Health: o.PG.Health,
+		Slots:   o.slotUsage(),
 		Restart: d.Memory.Restart.state(),
 		Reason:  d.Text(o.Me.Name),
 	}

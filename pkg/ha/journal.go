@@ -41,6 +41,9 @@ type Journal struct {
 	watchdog           string
 	leashGone          bool
 
+	slotLevels   map[string]int // of slots near their budget or beyond
+	slotProblems []string
+
 	cluster *dcs.Cluster // of the last turn with a fresh one
 	paused  bool
 }
@@ -71,6 +74,7 @@ func (j Journal) Next(o *Observation, d *Decision) (Journal, []dcs.Event) {
 	t.leadership()
 	t.streaming()
 	t.surroundings()
+	t.slots()
 	t.clusterWide()
 	t.notices()
 	t.begins()

@@ -91,6 +91,9 @@ func (t *turn) describe(a Action) (kind dcs.EventKind, do, done string) {
 		return dcs.EventRestart, "restart", "restarted"
 	case Promote:
 		return dcs.EventPromote, "become the primary", "is the primary"
+	case CopySlots:
+		what := "logical slots of " + a.From.Member + " (" + slotNames(a.Slots) + ")"
+		return dcs.EventSlot, "copy " + what, "copied " + what
 	case CheckDivergence:
 		return dcs.EventDivergence, "compare the WAL with " + a.Leader.Member + "'s", "has WAL that went another way than " + a.Leader.Member + "'s"
 	default:

@@ -93,7 +93,8 @@ type Settings struct {
 	MemberSlotsTTL      time.Duration
 	Slots               []config.Slot       // permanent ones
 	IgnoreSlots         []config.SlotFilter // left alone
-	Tags                dcs.Tags            // as published
+	SlotBudgets         config.SlotBudgets
+	Tags                dcs.Tags // as published
 	NoFailover          bool
 	FailoverPriority    int
 	ReplicateFrom       string
@@ -190,6 +191,9 @@ type Postgres struct {
 	Feedback bool
 	WALLevel string // wal_level in force
 	MaxSlots int    // max_replication_slots in force
+	// SlotLimit is max_slot_wal_keep_size in bytes, not positive without one;
+	// WALVolume the size of the volume that pg_wal lies on, 0 unknown.
+	SlotLimit, WALVolume int64
 	// CanRewind: pg_rewind may be used (binary, checksums or wal_log_hints).
 	CanRewind bool
 	// HistoryLocal is the history of the current timeline, read when Timeline > 1.

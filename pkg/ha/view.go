@@ -77,6 +77,9 @@ type View struct {
 	Fault  string
 	Health Health
 
+	// Slots are the server's slots with the WAL they keep, nil when unknown.
+	Slots []SlotUsage
+
 	Reason string // the sentence of the last decision
 	Code   string // its code
 	// Obstacles keep this node from being promoted.

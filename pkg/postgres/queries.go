@@ -81,6 +81,7 @@ type Status struct {
 	Slots          []Slot // without temporary ones
 	WALLevel       string // wal_level
 	MaxSlots       int    // max_replication_slots
+	SlotLimit      int64  // max_slot_wal_keep_size in bytes; -1: none, 0: an older server
 }
 
 // Receiver is pg_stat_wal_receiver; an empty State means there is none.
@@ -146,7 +147,8 @@ const (
  current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
  (SELECT json_agg(x)::text FROM (SELECT usename, application_name, client_addr, state, sync_state, sync_priority,
    sent_lsn, write_lsn, flush_lsn, replay_lsn FROM pg_stat_replication) x),
- (` + slotsSQL + `), current_setting('wal_level'), current_setting('max_replication_slots')::int4
+ (` + slotsSQL + `), current_setting('wal_level'), current_setting('max_replication_slots')::int4,
+ coalesce(pg_size_bytes(current_setting('max_slot_wal_keep_size', true)), 0)
  FROM (SELECT 1) one LEFT JOIN pg_stat_get_wal_receiver() r ON true`
 
 	// slotsSQL takes whole rows: what is in them depends on the version.
@@ -234,7 +236,7 @@ func queryStatus(ctx context.Context, c *pgx.Conn) (Status, error) {
 	var tl int64
 	var tli *int32
 	dest := append(p.dest(&st.InRecovery, &st.ReplayPaused), &tl, &flush, &status, &tli, &slot, &conninfo, &latest,
-		&st.RestoreCommand, &st.ServerVersion, &start, &st.PendingRestart, &st.SyncCommit, &st.SyncNames, &repl, &slots, &st.WALLevel, &st.MaxSlots)
+		&st.RestoreCommand, &st.ServerVersion, &start, &st.PendingRestart, &st.SyncCommit, &st.SyncNames, &repl, &slots, &st.WALLevel, &st.MaxSlots, &st.SlotLimit)
 	if err := c.QueryRow(ctx, forVersion(c, statusSQL)).Scan(dest...); err != nil {
 		return Status{}, err
 	}

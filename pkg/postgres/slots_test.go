@@ -150,8 +150,8 @@ func TestUnusableSlot(t *testing.T) {
 	if err := a.AdvanceSlot(ctx, slot, st.FlushLSN); !errors.Is(err, ErrSlotUnusable) {
 		t.Errorf("advance: %v", err)
 	}
-	if st.WALLevel != "logical" || st.MaxSlots != 6 {
-		t.Errorf("wal_level %q, max_replication_slots %d", st.WALLevel, st.MaxSlots)
+	if st.WALLevel != "logical" || st.MaxSlots != 6 || st.SlotLimit != 1<<20 {
+		t.Errorf("wal_level %q, max_replication_slots %d, max_slot_wal_keep_size %d", st.WALLevel, st.MaxSlots, st.SlotLimit)
 	}
 	bad := slot
 	bad.Database = "nowhere"

@@ -202,7 +202,7 @@ func (s *Server) metrics() []metric.Metric {
 	for _, m := range append(patroniSeries(), ownSeries()...) {
 		out = append(out, metric.Metric{Name: m.name, Help: m.help, Counter: m.counter, Value: m.value(r)})
 	}
-	return append(out, backupMetrics(s.agent, time.Now())...)
+	return append(append(out, slotMetrics(view.Slots)...), backupMetrics(s.agent, time.Now())...)
 }
 
 // scrape is a rendered answer of /metrics. It is good for other requests as
