@@ -20,7 +20,7 @@ import (
 func localDynamic(local *config.Local) *config.Dynamic {
 	probe := config.EffectiveOf(local, nil)
 	if text, err := os.ReadFile(filepath.Join(probe.Postgres.DataDir, dynamicCache)); err == nil {
-		if d, err := config.ParseDynamic(text); err == nil {
+		if d, err := config.ParseDynamic(text); err == nil && d.Timing().Check() == nil {
 			return d
 		}
 	}
@@ -49,6 +49,7 @@ func (a *agent) takeDocument(_ context.Context, doc []byte) {
 		a.log.Error("the dynamic configuration is not applied, the last good one stays in force: " + err.Error())
 		return
 	}
+	a.goodTiming(d)
 	old := a.config.Load()
 	a.use(nil, d)
 	if a.node == nil || d.Equal(old.Dynamic) {

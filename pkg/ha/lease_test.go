@@ -2,6 +2,7 @@ package ha
 
 import (
 	"math/big"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -246,6 +247,28 @@ func TestWatchdogTiming(t *testing.T) {
 				if want < sec || want > 5*sec || want > longest || timing.Budget+tail != ttl-timing.Margin {
 					t.Fatalf("%v/%v/%v: %v, %v, %v", ttl, wait, retry, want, longest, tail)
 				}
+			}
+		}
+	}
+}
+
+// TestClockStep: no decision about a leadership looks at the wall clock, which an
+// operator or NTP may set to anything.
+func TestClockStep(t *testing.T) {
+	for name, change := range map[string]func(o *Observation){
+		"the leader": func(*Observation) {}, "a replica": replica, "nobody leads": leaderless, "about to promote": standbyLeaderToBe,
+		"the lease runs out": func(o *Observation) { o.Now = o.Memory.Lease.StopAt() },
+	} {
+		var want Decision
+		for i, step := range []time.Duration{0, time.Hour, -time.Hour, -30 * 365 * 24 * time.Hour} {
+			o := base()
+			change(o)
+			o.Wall = o.Wall.Add(step)
+			got := decide(o)
+			if i == 0 {
+				want = got
+			} else if !reflect.DeepEqual(got, want) {
+				t.Errorf("%s, the clock stepped by %v: %s, want %s", name, step, got.Text("n1"), want.Text("n1"))
 			}
 		}
 	}

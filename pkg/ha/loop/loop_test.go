@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -368,6 +369,45 @@ func TestLookTimeout(t *testing.T) {
 		test.change(l)
 		if got := l.lookTimeout(); got != test.want {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+	}
+}
+
+// written keeps what was put.
+type written struct {
+	dcs.Store
+	puts []dcs.Write
+}
+
+func (w *written) Put(_ context.Context, put dcs.Write) error {
+	w.puts = append(w.puts, put)
+	return nil
+}
+
+// TestWritesAreGuarded (S10): every write made in leader role carries the epoch of
+// the leadership, and every other one the revision that it replaces.
+func TestWritesAreGuarded(t *testing.T) {
+	store := &written{}
+	l := newRig(t).Loop
+	l.DCS = store
+	o := &ha.Observation{DCS: ha.DCS{Cluster: &dcs.Cluster{Status: &dcs.Status{}}}}
+	o.Memory.Lease = ha.Lease{Epoch: 7, Deadline: l.Now().Add(time.Hour)}
+	led := map[dcs.Key]bool{dcs.KeyStatus: true, dcs.KeySync: true, dcs.KeyHistory: true, dcs.KeyFailsafe: true, dcs.KeyFailover: true}
+	for _, a := range []ha.Action{
+		ha.WriteHistory{}, ha.WriteFailsafe{}, ha.WriteSync{}, ha.CleanFailover{Revision: 3},
+		ha.WriteInitialize{SystemID: "1"}, ha.WriteConfig{}, ha.WriteRestore{}, ha.PublishReleased{},
+	} {
+		before := len(store.puts)
+		l.act(t.Context(), o, a)
+		if len(store.puts) != before+1 {
+			t.Errorf("%T puts %d keys", a, len(store.puts)-before)
+			continue
+		}
+		switch put := store.puts[before]; {
+		case led[put.Key] && put.Epoch != 7 && !(put.NoLeader && put.Revision != nil):
+			t.Errorf("%T writes %s without the epoch", a, put.Key)
+		case put.Epoch == 0 && put.Revision == nil:
+			t.Errorf("%T writes %s without a guard", a, put.Key)
 		}
 	}
 }
