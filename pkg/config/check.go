@@ -136,38 +136,9 @@ func (c *checker) value(p *pair, s *spec, path string) {
 
 // reportStatus says once per key that it is not in effect.
 func (c *checker) reportStatus(p *pair, s *spec, path string) {
-	switch s.st {
-	case later:
-		if isOff(p.value) || c.parentLater(path) {
-			return
-		}
-		c.add(Notice, p.at(), path, "accepted, not yet in effect in this release", "")
-	case ignored:
+	if s.st == ignored {
 		c.add(s.sev, p.at(), path, "this setting is ignored", s.note)
 	}
-}
-
-// isOff tells whether a value switches a feature off, so that nobody needs to
-// hear that the feature is missing.
-func isOff(n *node) bool {
-	if !n.truthy() {
-		return true
-	}
-	v, ok := parseBoolText(n.str())
-	return ok && !v
-}
-
-// parentLater tells whether the section around path was already reported.
-func (c *checker) parentLater(path string) bool {
-	s := c.spec
-	parts := strings.Split(path, ".")
-	for _, p := range parts[:len(parts)-1] {
-		s = s.kid(p)
-		if s != nil && s.st == later {
-			return true
-		}
-	}
-	return false
 }
 
 // wrongSection reports a value where a section is needed.

@@ -117,7 +117,6 @@ func TestValidateDynamic(t *testing.T) {
 		`{"ttll":5}`:        `warning: /config: ttll: unknown key, ignored; did you mean "ttl"?`,
 		`{"ttl":1}`:         `warning: /config: ttl: 1 is below the minimum of 5 seconds; it is raised to 5`,
 		`{"parameters":{}}`: `warning: /config: parameters: parameters belongs under postgresql`,
-		`{"postgresql":{"pg_hba_standby_leader":["x"]}}`:        `notice: /config: postgresql.pg_hba_standby_leader: accepted, not yet in effect`,
 		`{"ttl":5,"loop_wait":1,"retry_timeout":2}`:             `error: /config: timing leaves no room`,
 		`{"postgresql":{"listen":"x"}}`:                         `warning: /config: postgresql.listen: this setting is ignored; it counts only in the node's own file`,
 		`{"postgresql":{"parameters":{"wal_level":"minimal"}}}`: `warning: /config: postgresql.parameters.wal_level: needs one of hot_standby, replica, logical`,

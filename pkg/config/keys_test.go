@@ -11,7 +11,7 @@ import (
 
 // contractKeys lists every key of wire contract §1.2-§1.10 and what this release
 // does with it: "+" in effect, "-" accepted without meaning here (ignored, and
-// said so), "?" accepted, the feature comes later.
+// said so).
 var contractKeys = map[string]string{
 	"":    "+scope +name +namespace -thread_pool_size -thread_stack_size -ttl -loop_wait -retry_timeout -standby_cluster -citus -kubernetes -consul -zookeeper -exhibitor -raft",
 	"log": "+type +level -traceback_level +format +dateformat +static_fields +max_queue_size +dir +file_size +file_num +mode -loggers +deduplicate_heartbeat_logs",
@@ -22,8 +22,8 @@ var contractKeys = map[string]string{
 	"etcd":      "+host +port +hosts +url +proxy +use_proxies +srv +discovery_srv +srv_domain +srv_suffix +protocol +username +password +cacert +cert +key",
 	"bootstrap": "+dcs +method +initdb +pg_hba +post_bootstrap +post_init -users",
 	"postgresql": "+listen +connect_address +proxy_address +data_dir +config_dir +config_base_name +bin_dir +database +parameters " +
-		"+parameters_primary +parameters_replica ?parameters_standby_leader +pg_hba +pg_ident " +
-		"+pg_hba_primary +pg_hba_replica ?pg_hba_standby_leader +pg_ident_primary +pg_ident_replica ?pg_ident_standby_leader " +
+		"+parameters_primary +parameters_replica +parameters_standby_leader +pg_hba +pg_ident " +
+		"+pg_hba_primary +pg_hba_replica +pg_hba_standby_leader +pg_ident_primary +pg_ident_replica +pg_ident_standby_leader " +
 		"+custom_conf +recovery_conf +create_replica_methods +create_replica_method +basebackup +rewind +pgpass " +
 		"+callbacks.on_start +callbacks.on_stop +callbacks.on_restart +callbacks.on_reload +callbacks.on_role_change +pre_promote +before_stop " +
 		"+pg_ctl_timeout +use_pg_rewind +remove_data_directory_on_rewind_failure +remove_data_directory_on_diverged_timelines " +
@@ -61,7 +61,7 @@ func contractStatus() map[string]byte {
 	return out
 }
 
-func marked(st status) byte { return "+?-"[st] }
+func marked(st status) byte { return "+-"[st] }
 
 func TestEveryKeyOfTheContractIsKnown(t *testing.T) {
 	want := contractStatus()

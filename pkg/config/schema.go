@@ -43,7 +43,6 @@ type status int
 
 const (
 	inEffect status = iota
-	later           // accepted, the feature comes in a later release
 	ignored         // accepted, without meaning here
 )
 

@@ -180,12 +180,8 @@ func postgresqlRows() []row {
 		{path: "krbsrvname", kind: kStr},
 	}
 	for _, role := range roleWords {
-		st := inEffect
-		if role == "standby_leader" {
-			st = later // with standby_cluster
-		}
-		rows = append(rows, row{path: "parameters_" + role, kind: kGUCs, st: st},
-			row{path: "pg_hba_" + role, kind: kList, st: st}, row{path: "pg_ident_" + role, kind: kList, st: st})
+		rows = append(rows, row{path: "parameters_" + role, kind: kGUCs},
+			row{path: "pg_hba_" + role, kind: kList}, row{path: "pg_ident_" + role, kind: kList})
 	}
 	for _, cb := range callbackNames {
 		rows = append(rows, row{path: "callbacks." + cb, kind: kStr})

@@ -34,9 +34,8 @@ func (s *Server) confPath() string {
 func (s *Server) baseConfName() string { return s.config().ConfigBaseName + ".base.conf" }
 
 // wanted gives the server's parameters and those of them that go on its
-// command line, for a server of the given major version in the given role.
-func (s *Server) wanted(major int, role Role) (all, cmdline settings) {
-	c := s.configFor(role)
+// command line, for a server of the given major version with configuration c.
+func (s *Server) wanted(c config.Postgres, major int) (all, cmdline settings) {
 	all, cmdline = make(settings), make(settings)
 	for name, value := range c.Parameters {
 		if name = strings.ToLower(name); !recoveryGUCs[name] {
@@ -141,18 +140,22 @@ func quoteConf(v string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, "'", "''").Replace(v) + "'"
 }
 
-// configFor is the configuration of a server in a role (wire contract §1.8).
-func (s *Server) configFor(role Role) config.Postgres {
-	if role == RolePrimary {
+// configFor is the configuration of a server in a role (wire contract §1.8). The
+// leader of a standby cluster is the standby that follows no member.
+func (s *Server) configFor(role Role, up *Upstream) config.Postgres {
+	switch {
+	case role == RolePrimary:
 		return s.config().For("primary")
+	case up != nil && up.Remote:
+		return s.config().For("standby_leader")
 	}
 	return s.config().For("replica")
 }
 
-// confFile is one rendering of postgresql.conf for a server in a role, and the
-// command line that belongs to it.
+// confFile is one rendering of postgresql.conf by the configuration of a role, and
+// the command line that belongs to it.
 type confFile struct {
-	role    Role
+	by      config.Postgres
 	text    string
 	cmdline settings
 	raised  map[string]Pending
@@ -166,7 +169,7 @@ func (s *Server) renderConf(ctx context.Context, role Role, up *Upstream, follow
 	if err != nil {
 		return confFile{}, err
 	}
-	f, err := s.renderBase(ctx, major, role)
+	f, err := s.renderBase(ctx, major, role, up)
 	switch {
 	case err != nil:
 		return confFile{}, err
@@ -184,10 +187,11 @@ func (s *Server) renderConf(ctx context.Context, role Role, up *Upstream, follow
 
 // renderBase renders all but the recovery part. A standby replays WAL of
 // another server, whose settings it must not fall short of.
-func (s *Server) renderBase(ctx context.Context, major int, role Role) (confFile, error) {
-	all, cmdline := s.wanted(major, role)
+func (s *Server) renderBase(ctx context.Context, major int, role Role, up *Upstream) (confFile, error) {
+	c := s.configFor(role, up)
+	all, cmdline := s.wanted(c, major)
 	s.dropUnknown(ctx, all)
-	f := confFile{role: role, cmdline: cmdline}
+	f := confFile{by: c, cmdline: cmdline}
 	if role == RoleStandby {
 		control, err := s.ControlData(ctx)
 		if err != nil {
@@ -195,7 +199,6 @@ func (s *Server) renderBase(ctx context.Context, major int, role Role) (confFile
 		}
 		f.raised = raise(all, cmdline, control)
 	}
-	c := s.config()
 	if _, set := all[retryInterval]; !set && !s.included()[retryInterval] {
 		all[retryInterval] = "500ms"
 	}
@@ -282,7 +285,7 @@ func (s *Server) storeConf(f confFile) (changed bool, err error) {
 		return false, err
 	}
 	s.reportBackupConfig(s.WriteBackupConfig())
-	access, err := s.writeAccess(s.configFor(f.role))
+	access, err := s.writeAccess(f.by)
 	return changed || access, err
 }
 

@@ -39,7 +39,7 @@ func TestArchiveDefaults(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(dir, "postgresql.base.conf"), []byte(c.base), 0o600))
 		s, err := New(Options{Name: "n", Scope: "demo", Config: cfg, Process: &ExecLauncher{}})
 		must(t, err)
-		all, _ := s.wanted(15, RolePrimary)
+		all, _ := s.wanted(cfg, 15)
 		recovery := s.recoverySettings(nil, 15)
 		for name, x := range map[string][2]string{
 			"archive_mode": {all["archive_mode"], c.mode}, "archive_command": {all["archive_command"], c.command},

@@ -122,7 +122,7 @@ func (s *Server) launchPrivately(ctx context.Context, r Recovery, dir string) er
 	if err != nil {
 		return err
 	}
-	all, cmdline := s.wanted(major, RolePrimary)
+	all, cmdline := s.wanted(s.configFor(RolePrimary, nil), major)
 	control, err := s.ControlData(ctx)
 	if err != nil {
 		return err

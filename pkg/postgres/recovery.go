@@ -144,7 +144,7 @@ func (s *Server) renderRecovery(ctx context.Context, recovery settings) (confFil
 	if err != nil {
 		return confFile{}, err
 	}
-	f, err := s.renderBase(ctx, major, RoleStandby)
+	f, err := s.renderBase(ctx, major, RoleStandby, nil)
 	if err != nil {
 		return confFile{}, err
 	}

@@ -92,8 +92,8 @@ func (s *Server) Pending(ctx context.Context) (map[string]Pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	role, _, _ := s.followState()
-	_, cmdline := s.wanted(major, role)
+	role, up, _ := s.followState()
+	_, cmdline := s.wanted(s.configFor(role, up), major)
 	pending := make(map[string]Pending)
 	var reported []string
 	err = s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {

@@ -223,7 +223,7 @@ func (s *Server) lastOptions() []string {
 	if err != nil {
 		return []string{"-D", s.config().DataDir}
 	}
-	_, cmdline := s.wanted(major, s.DiskRole())
+	_, cmdline := s.wanted(s.configFor(s.DiskRole(), nil), major)
 	return s.commandLine(cmdline)
 }
 

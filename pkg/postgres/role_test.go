@@ -42,6 +42,18 @@ func TestRoleSettings(t *testing.T) {
 	}
 }
 
+func TestRoleOfAStandbyLeader(t *testing.T) {
+	s := &Server{cfg: config.Postgres{ByRole: map[string]config.RoleSettings{
+		"primary": {PGHBA: []string{"primary"}}, "replica": {PGHBA: []string{"replica"}}, "standby_leader": {PGHBA: []string{"standby leader"}}}}}
+	for want, got := range map[string]config.Postgres{
+		"primary": s.configFor(RolePrimary, nil), "replica": s.configFor(RoleStandby, &Upstream{Name: "n2"}), "standby leader": s.configFor(RoleStandby, &Upstream{Remote: true}),
+	} {
+		if len(got.PGHBA) != 1 || got.PGHBA[0] != want {
+			t.Errorf("%s: %q", want, got.PGHBA)
+		}
+	}
+}
+
 func TestRewindOptions(t *testing.T) {
 	s := &Server{log: slog.New(slog.DiscardHandler), cfg: config.Postgres{RewindOptions: []config.Option{
 		{Name: "debug", Flag: true}, {Name: "source-server", Value: "host=evil"}, {Name: "--sync-method", Value: "fsync"}}}}
