@@ -93,14 +93,28 @@ func cloneFromCluster(o *Observation) Decision {
 	return o.begin(Clone{From: src, Wipe: o.PG.DataDir != DataDirEmpty}, CloneRuns, src.Member)
 }
 
-// copySource is whom to copy from (ha-behaviour 6.3).
+// copySource is whom to copy from (ha-behaviour 6.3): one of the members tagged
+// for that, not the same for everybody. After a copy that failed all of them and
+// the leader take turns, since what failed once may go on failing.
 func (o *Observation) copySource(leader Upstream) Upstream {
+	var tagged []Upstream
 	for _, mem := range o.DCS.Cluster.Members {
 		if mem.Tags.Bool("clonefrom") && mem.State == "running" && mem.ConnURL != "" && mem.Name != o.Me.Name && mem.Name != leader.Member {
-			return Upstream{Member: mem.Name, ConnURL: mem.ConnURL}
+			tagged = append(tagged, Upstream{Member: mem.Name, ConnURL: mem.ConnURL})
 		}
 	}
-	return leader
+	turn := 0
+	for _, b := range []byte(o.Me.Name) {
+		turn += int(b)
+	}
+	switch {
+	case len(tagged) == 0:
+		return leader
+	case o.Op.Kind == OpClone && o.Op.Error != "":
+		tagged = append(tagged, leader)
+		turn = int(o.Op.Serial % int64(len(tagged)))
+	}
+	return tagged[turn%len(tagged)]
 }
 
 // bootstrapping is table C: this node makes the new cluster.

@@ -62,6 +62,35 @@ func TestTags(t *testing.T) {
 				t.Errorf("copies %s", a.From.Member)
 			}
 		}},
+		{name: "clonefrom: after a copy that failed the others have their turn", change: func(o *Observation) {
+			replica(o)
+			down(o, "")
+			o.PG.DataDir = DataDirEmpty
+			of(o, "n3", "clonefrom", true)
+			ended(o, OpClone, "broken")
+			o.Op.Ended, o.Op.Serial = plus(-60*sec), 3
+			o.Memory.FailedOp, o.Memory.OpSeen = o.Op.Ended, 3
+		}, action: Clone{}, reason: CloneRuns, check: func(t *testing.T, d Decision) {
+			if a := d.Action.(Clone); a.From.Member != "n2" {
+				t.Errorf("copies %s", a.From.Member)
+			}
+		}},
+		{name: "a delayed standby is not looked at all the time", change: func(o *Observation) {
+			replica(o)
+			mem(o, "n2").Timeline, o.PG.Row.Replay = 2, 900
+		}, reason: SecondaryNoAction, check: func(t *testing.T, d Decision) {
+			if d.Wait < sec {
+				t.Errorf("looks again after %v", d.Wait)
+			}
+		}},
+		{name: "one that has just moved to a timeline is", change: func(o *Observation) {
+			replica(o)
+			mem(o, "n2").Timeline = 2
+		}, reason: SecondaryNoAction, check: func(t *testing.T, d Decision) {
+			if d.Wait > sec {
+				t.Errorf("looks again after %v", d.Wait)
+			}
+		}},
 		{name: "nofailover: no race", change: func(o *Observation) { leaderless(o); o.Settings.NoFailover = true }, reason: ElectionRefused},
 		{name: "61 failover_priority 0: nobody to hand over to", change: func(o *Observation) {
 			failover(o, "n1", "n2")

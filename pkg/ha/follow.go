@@ -51,7 +51,7 @@ func follow(o *Observation) Decision {
 	if o.Settings.Standby.On {
 		follows = SecondaryOfStandby
 	}
-	if !o.noStream() && (o.PG.Row.ReplicationState != "streaming" || o.PG.Row.Timeline != o.leaderTimeline()) {
+	if !o.noStream() && (o.PG.Row.ReplicationState != "streaming" || o.PG.Row.Timeline != o.leaderTimeline() && o.PG.Row.Replay >= o.PG.Row.Receive) {
 		return o.wait(min(settling, o.period()), follows, leader.Member)
 	}
 	return o.rest(follows, leader.Member)
@@ -71,7 +71,8 @@ func (o *Observation) replayStuck() bool {
 }
 
 // settling is the pause between looks at a standby that does not stream on the
-// leader's timeline yet: of that, the server sends no event.
+// leader's timeline yet: of that, the server sends no event. One that replays with
+// a delay (recovery_min_apply_delay) may stay on the old timeline for hours.
 const settling = 500 * time.Millisecond
 
 // justCompared: the last comparison with the leader is less than a period old.

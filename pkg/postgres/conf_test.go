@@ -145,7 +145,7 @@ func TestRenderSettingsRefuses(t *testing.T) {
 
 func TestRecoverySettings(t *testing.T) {
 	n := newNode(t, "me", func(c *config.Postgres) {
-		c.RecoveryConf = map[string]string{"restore_command": "get %f %p", "recovery_target_time": "now", "primary_conninfo": "evil", "primary_slot_name": "evil", "standby_mode": "on"}
+		c.RecoveryConf = map[string]string{"restore_command": "get %f %p", "recovery_min_apply_delay": "1h", "recovery_target_time": "now", "primary_conninfo": "evil", "primary_slot_name": "evil", "standby_mode": "on"}
 	})
 	up := Upstream{Host: "db 1,db2", Port: "5432", SlotName: "me", Database: "postgres"}
 	r := n.recoverySettings(&up, 15)
@@ -154,7 +154,7 @@ func TestRecoverySettings(t *testing.T) {
 	if r["primary_conninfo"] != want {
 		t.Errorf("primary_conninfo\n got %s\nwant %s", r["primary_conninfo"], want)
 	}
-	if r["primary_slot_name"] != "me" || r["restore_command"] != "get %f %p" || r["recovery_target_timeline"] != "latest" || r["recovery_target_time"] != "" {
+	if r["primary_slot_name"] != "me" || r["restore_command"] != "get %f %p" || r["recovery_min_apply_delay"] != "1h" || r["recovery_target_timeline"] != "latest" || r["recovery_target_time"] != "" {
 		t.Errorf("recovery settings %v", r)
 	}
 	if _, ok := r["standby_mode"]; ok {
