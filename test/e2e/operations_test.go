@@ -108,6 +108,7 @@ func TestOperatorScripts(t *testing.T) {
 // A primary that takes long to stop: the key goes as soon as a member has
 // everything, and not when the last process is gone.
 func TestEarlyRelease(t *testing.T) {
+	onlyLong(t)
 	r := begin(t)
 	archiving := func(mode, command any) {
 		t.Helper()
@@ -122,12 +123,10 @@ func TestEarlyRelease(t *testing.T) {
 	began := lab.Boottime()
 	r.must(r.Switchover(r.ctx, r.leader, r.replica()))
 	next := r.newLeader(r.leader)
-	gap := r.gap(began)
-	still := r.ServerRuns(r.leader)
-	t.Logf("switchover to %s while archiving hangs: gap %d ms, the old server runs still: %v", next.Name, gap.Milliseconds(), still)
-	if gap > ttl {
-		t.Errorf("%d ms without writes: the new leader waited for the old server's end", gap.Milliseconds())
+	if !r.ServerRuns(r.leader) {
+		t.Error("the old server is gone: either its archiver did not hang, or the key was kept until then")
 	}
+	t.Logf("switchover to %s while archiving hangs: gap %d ms", next.Name, r.gap(began).Milliseconds())
 	archiving(nil, nil)
 	r.streaming(lab.Boottime())
 	r.finish(none)
