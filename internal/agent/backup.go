@@ -187,7 +187,7 @@ func (b *backups) unfit(step ha.BackupStep, leader string) error {
 		return errBackupsOff
 	case v.Cluster != nil && v.Cluster.Restore.Open():
 		return errRestoreOrder
-	case v.Operation.Running && v.Operation.Kind != ha.OpCheckDivergence:
+	case v.Operation.Running && v.Operation.Kind != ha.OpCheckDivergence && v.Operation.Kind != ha.OpCheckRemote:
 		return errBusy
 	case !step.Standby && !v.IsLeader(b.now()):
 		return errNotLeader

@@ -52,7 +52,8 @@ type node struct {
 	since        ha.Instant
 	upstream     ha.Upstream // as last applied by this agent
 	pending      map[string]ha.PendingRestart
-	flagged      bool // the server said that it has parameters that wait for a restart
+	flagged      bool   // the server said that it has parameters that wait for a restart
+	told         string // the role that callbacks were told last
 	// checkpoint: 0 unknown, 1 under way, 2 done on the present timeline.
 	checkpoint int
 	disk       diskFacts
@@ -217,10 +218,12 @@ func (n *node) askPending(ctx context.Context) {
 // reloaded tells the callback of a reload which role the server has.
 func (n *node) reloaded() {
 	n.mu.Lock()
-	f := n.facts
+	f, told := n.facts, n.told
 	n.mu.Unlock()
 	switch {
 	case !f.Known: // not yet up, or being made
+	case f.Row.InRecovery && told == "standby_leader":
+		n.callback(ha.Callback{Event: postgres.OnReload, Role: told})
 	case f.Row.InRecovery:
 		n.callback(ha.Callback{Event: postgres.OnReload, Role: "replica"})
 	default:

@@ -75,7 +75,12 @@ func (n *node) promote(ctx context.Context, a ha.Promote) (ha.Operation, error) 
 }
 
 // callback implements the loop's Callback.
-func (n *node) callback(c ha.Callback) { n.srv.Callback(c.Event, c.Role) }
+func (n *node) callback(c ha.Callback) {
+	n.mu.Lock()
+	n.told = c.Role
+	n.mu.Unlock()
+	n.srv.Callback(c.Event, c.Role)
+}
 
 func (n *node) rewind(ctx context.Context, a ha.Rewind) (ha.Operation, error) {
 	up := n.upstreamOf(a.From)

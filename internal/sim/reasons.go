@@ -35,6 +35,14 @@ var unreached = map[ha.Reason]string{
 	ha.RestartRuns:             "restarts on request are not modelled yet",
 	ha.RestartScheduled:        "restarts on request are not modelled yet",
 	ha.RestartDropped:          "restarts on request are not modelled yet",
+	ha.SecondaryOfStandby:      "standby clusters are not modelled: there is one cluster",
+	ha.StandbyNoAction:         "standby clusters are not modelled: there is one cluster",
+	ha.StandbyAsks:             "standby clusters are not modelled: there is one cluster",
+	ha.StandbyRefused:          "standby clusters are not modelled: there is one cluster",
+	ha.StandbyDemotes:          "standby clusters are not modelled: there is one cluster",
+	ha.StandbyStarts:           "standby clusters are not modelled: there is one cluster",
+	ha.StandbyBootstraps:       "standby clusters are not modelled: there is one cluster",
+	ha.StandbyHandsOver:        "standby clusters are not modelled: there is one cluster",
 	ha.StoppingWaits:           "rarely: an agent asked to end while an operation runs that cannot be cancelled",
 }
 
