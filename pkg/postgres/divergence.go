@@ -78,13 +78,6 @@ func fork(f wal.Fork) Divergence {
 	return RewindNeeded
 }
 
-// CheckSystem makes sure that up is a server of this cluster, in recovery or not:
-// ErrForeignSystem says that it is not.
-func (s *Server) CheckSystem(ctx context.Context, up Upstream) error {
-	_, err := s.identify(ctx, up)
-	return err
-}
-
 // checkLeader makes sure that up is a primary of this cluster and identifies it.
 func (s *Server) checkLeader(ctx context.Context, up Upstream) (System, error) {
 	primary, err := s.upstreamPrimary(ctx, up)

@@ -133,22 +133,3 @@ func (s *Server) askUpstream(ctx context.Context, up Upstream, query string, des
 	defer cancel()
 	return withConn(ctx, cfg, func(c *pgx.Conn) error { return c.QueryRow(ctx, query).Scan(dest...) })
 }
-
-// RemoteState is what a server elsewhere says of itself.
-type RemoteState struct {
-	System
-	InRecovery bool
-}
-
-// RemoteState asks up where its WAL ends and whether it accepts writes.
-func (s *Server) RemoteState(ctx context.Context, up Upstream) (RemoteState, error) {
-	primary, err := s.upstreamPrimary(ctx, up)
-	if err != nil {
-		return RemoteState{}, err
-	}
-	sys, err := s.IdentifySystem(ctx, &up) // after the question: what ends there later is writable yet
-	if err != nil {
-		return RemoteState{}, fmt.Errorf("%s: %w", up.where(), err)
-	}
-	return RemoteState{System: sys, InRecovery: !primary}, nil
-}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/pgha/pgha/pkg/config"
+	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
 // TestStandbyClusterSettings: its commands are for every member, its delay for
@@ -36,5 +37,23 @@ func TestStandbyClusterSettings(t *testing.T) {
 	}
 	if archive["primary_conninfo"] != "" || archive["primary_slot_name"] != "" {
 		t.Errorf("an archive is connected to: %s", archive["primary_conninfo"])
+	}
+}
+
+// TestSameHistory: what was said of a switch does not matter, where it was does.
+func TestSameHistory(t *testing.T) {
+	ours := wal.History{{Timeline: 1, LSN: 100, Reason: "x"}, {Timeline: 2, LSN: 200}}
+	for _, c := range []struct {
+		other wal.History
+		want  bool
+	}{
+		{wal.History{{Timeline: 1, LSN: 100}, {Timeline: 2, LSN: 200, Reason: "y"}}, true},
+		{wal.History{{Timeline: 1, LSN: 100}, {Timeline: 2, LSN: 201}}, false},
+		{wal.History{{Timeline: 1, LSN: 100}, {Timeline: 3, LSN: 200}}, false},
+		{wal.History{{Timeline: 1, LSN: 100}}, false},
+	} {
+		if got := sameHistory(ours, c.other); got != c.want {
+			t.Errorf("%v: %v", c.other, got)
+		}
 	}
 }
