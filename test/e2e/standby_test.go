@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,6 +34,9 @@ func newSide(t *testing.T, ctx context.Context, name string, port, nodes int, dc
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
+		}
+		if !t.Failed() && os.Getenv("PGHA_E2E_KEEP") == "" {
+			_ = os.RemoveAll(l.Options().Dir)
 		}
 	})
 	s.must(l.StartEtcd(ctx))
