@@ -71,6 +71,7 @@ func (n *node) remoteSpec(from ha.Upstream, progress progressFunc) postgres.Clon
 		up.SlotName = ""
 		spec.Upstream = up
 	}
+	spec.Archive = spec.Upstream == nil
 	return spec
 }
 

@@ -25,7 +25,9 @@ func EffectiveOf(local *Local, dyn *Dynamic) *Effective {
 	e.Postgres = decodePostgres(pg, e.PGHA.Backup)
 	e.Postgres.Scope, e.Postgres.Name = local.Scope, local.Name
 	e.Postgres.UseSlots = dyn.UseSlots
-	e.Postgres.Standby = dyn.StandbyCluster
+	if e.Postgres.Standby = dyn.StandbyCluster; e.Postgres.Standby != nil {
+		e.Postgres.addMethods(pg, e.Postgres.Standby.CreateReplicaMethods)
+	}
 	e.Postgres.SynchronousMode, e.Postgres.SynchronousStrict = dyn.SynchronousMode, dyn.SynchronousModeStrict
 	e.Postgres.Controlled, e.Problems = controlledGUCs(dyn.root.get("postgresql", "parameters"), "postgresql.parameters")
 	e.Problems = append(e.Problems, problems...)
@@ -192,7 +194,12 @@ func (p *Postgres) decodeMethods(n *node) {
 		p.CreateReplicaMethods = append(p.CreateReplicaMethods, "basebackup")
 	}
 	p.Methods = map[string]*CustomMethod{}
-	for _, name := range p.CreateReplicaMethods {
+	p.addMethods(n, p.CreateReplicaMethods)
+}
+
+// addMethods reads the sections of the methods called names.
+func (p *Postgres) addMethods(n *node, names []string) {
+	for _, name := range names {
 		if name == "basebackup" {
 			continue
 		}

@@ -25,3 +25,20 @@ func TestCheckStandby(t *testing.T) {
 		}
 	}
 }
+
+// A method that only standby_cluster names is described where the others are.
+func TestStandbyMethods(t *testing.T) {
+	l, _ := mustParse(t, localForMerge)
+	d, err := ParseDynamic([]byte(`{"standby_cluster":{"host":"h","create_replica_methods":["far","pgbackrest"]},
+		"postgresql":{"far":{"command":"fetch","no_leader":true}},"pgha":{"backup":{"repo":{"path":"/r"}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := EffectiveOf(l, d).Postgres
+	if m := p.Methods["far"]; m == nil || m.Command != "fetch" || !m.NoLeader {
+		t.Errorf("far: %+v", m)
+	}
+	if m := p.Methods["pgbackrest"]; m == nil || !m.Native {
+		t.Errorf("pgbackrest: %+v", m)
+	}
+}

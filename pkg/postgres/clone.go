@@ -19,8 +19,11 @@ type CloneSpec struct {
 	Leader *Upstream
 	// LeaderInRecovery: the leader is that of a standby cluster.
 	LeaderInRecovery bool
-	FromLeader       bool     // reinit --from-leader: basebackup only
-	Methods          []string // in place of the configured ones; a standby cluster may name its own
+	// Archive: there is no server at all, and never was: the first copy of a standby
+	// cluster that lives by a repository, which is restored from its newest backup.
+	Archive    bool
+	FromLeader bool     // reinit --from-leader: basebackup only
+	Methods    []string // in place of the configured ones; a standby cluster may name its own
 	// Wipe: a complete copy in the data directory may be given up, once the
 	// leader was seen to run (safety S9).
 	Wipe     bool
@@ -91,7 +94,7 @@ func (s *Server) rungs(c CloneSpec) []rung {
 				r.method = &config.CustomMethod{Name: name, Command: name}
 			}
 		}
-		if c.Upstream != nil || r.method != nil && r.method.NoLeader && !r.native() {
+		if c.Upstream != nil || c.Archive && r.native() || r.method != nil && r.method.NoLeader && !r.native() {
 			out = append(out, r)
 		}
 	}
@@ -243,6 +246,9 @@ func (cl *cloning) custom(ctx context.Context, r rung) error {
 // history, laid over what is there.
 func (cl *cloning) restore(ctx context.Context, r rung) error {
 	s := cl.s
+	if cl.c.Archive {
+		return cl.restoreNewest(ctx, r)
+	}
 	leader, err := s.leaderPointOf(ctx, *cl.c.leader())
 	if err != nil {
 		return err

@@ -57,3 +57,35 @@ func (s *Server) RemoteState(ctx context.Context, up Upstream) (RemoteState, err
 	}
 	return RemoteState{System: sys, InRecovery: !primary}, nil
 }
+
+// restoreNewest is for a standby cluster that has a repository only.
+func (cl *cloning) restoreNewest(ctx context.Context, r rung) error {
+	repo, err := cl.s.Repository(ctx, "")
+	if err != nil {
+		return err
+	}
+	set, err := newestSet(*repo, cl.c.SystemID)
+	if err != nil {
+		return err
+	}
+	cl.note.Set = set.Label
+	if err := cl.begin(ctx, r, KindRestore); err != nil {
+		return err
+	}
+	return cl.s.putFiles(ctx, RestoreFiles{Set: set.Label}, cl.c.Progress)
+}
+
+// newestSet is the newest backup that can be used, of the system given; of any,
+// if that is "".
+func newestSet(repo Repository, systemID string) (BackupSet, error) {
+	err := ErrNoBackup
+	for _, b := range slices.Backward(repo.Backups) {
+		switch {
+		case systemID != "" && b.SystemID != systemID:
+			err = fmt.Errorf("%w: ours is %s", ErrForeignRepository, systemID)
+		case !b.Damaged:
+			return b, nil
+		}
+	}
+	return BackupSet{}, err
+}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -54,6 +55,31 @@ func TestSameHistory(t *testing.T) {
 	} {
 		if got := sameHistory(ours, c.other); got != c.want {
 			t.Errorf("%v: %v", c.other, got)
+		}
+	}
+}
+
+func TestNewestSet(t *testing.T) {
+	repo := Repository{Backups: []BackupSet{{Label: "a", SystemID: "1"}, {Label: "b", SystemID: "1"}, {Label: "c", SystemID: "1", Damaged: true}, {Label: "d", SystemID: "2"}}}
+	for system, want := range map[string]string{"": "d", "1": "b", "2": "d"} {
+		if set, err := newestSet(repo, system); err != nil || set.Label != want {
+			t.Errorf("of %q: %q, %v", system, set.Label, err)
+		}
+	}
+	if _, err := newestSet(repo, "3"); !errors.Is(err, ErrForeignRepository) {
+		t.Error(err)
+	}
+	if _, err := newestSet(Repository{}, ""); !errors.Is(err, ErrNoBackup) {
+		t.Error(err)
+	}
+	cfg := config.Postgres{DataDir: t.TempDir(), Methods: map[string]*config.CustomMethod{
+		"pgbackrest": {Name: "pgbackrest", Native: true}, "own": {Name: "own", NoLeader: true}}}
+	s, err := New(Options{Name: "n", Process: &ExecLauncher{}, Config: cfg})
+	must(t, err)
+	methods := []string{"basebackup", "pgbackrest", "own"}
+	for archive, want := range map[bool]int{true: 2, false: 1} {
+		if got := s.rungs(CloneSpec{Archive: archive, Methods: methods}); len(got) != want {
+			t.Errorf("archive %v: %d ways, want %d", archive, len(got), want)
 		}
 	}
 }
