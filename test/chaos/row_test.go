@@ -284,7 +284,7 @@ func (x *run) ofHistory(history []lab.Op, ended time.Duration) {
 		}
 	}
 	gap, _ := lab.LongestGap(clients, x.began, ended)
-	x.res.GapMS = gap.Milliseconds()
+	x.res.GapMS, x.res.Admitted = gap.Milliseconds(), x.allowOverlap
 	x.res.Changes = max(0, len(timelines)-1)
 	for _, v := range lab.DualPrimaries(history) {
 		if !x.allowOverlap {

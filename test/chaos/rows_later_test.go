@@ -172,16 +172,19 @@ func walGone(x *run) {
 	x.must(setting(true))
 	x.whenHealed(func() error { return setting(nil) })
 	old := x.currentLeader()
+	conn, err := x.ConnectLocal(x.ctx, old)
+	x.must(err)
+	// The last checkpoint that all have, in a segment that has ended; then one on the
+	// way that nobody else goes.
+	_, err = conn.Exec(x.ctx, "CHECKPOINT; SELECT pg_switch_wal()")
+	x.must(err)
+	x.acked(lab.Boottime())
 	x.must(x.Isolate(old, lab.FromPeers))
 	before := lab.Boottime()
 	x.eventually("a write nobody gets", func() bool { return x.lastAck(old) > before })
-	conn, err := x.ConnectLocal(x.ctx, old)
+	_, err = conn.Exec(x.ctx, "CHECKPOINT")
 	x.must(err)
 	var redo string
-	for range 2 {
-		_, err = conn.Exec(x.ctx, "SELECT pg_switch_wal(); CHECKPOINT")
-		x.must(err)
-	}
 	err = conn.QueryRow(x.ctx, "SELECT redo_wal_file FROM pg_control_checkpoint()").Scan(&redo)
 	_ = conn.Close(x.ctx)
 	x.must(err)
