@@ -226,7 +226,10 @@ func cell(r Result) string {
 		return "skip: " + notes
 	}
 	lost := strconv.Itoa(r.Lost)
-	if r.GivenUp {
+	switch {
+	case r.GivenUp && r.Acked == 0:
+		return "**" + string(r.Verdict) + "**: " + notes
+	case r.GivenUp:
 		lost = "unknown"
 	}
 	text := fmt.Sprintf("gap %d ms, overlap %d ms, lost %s of %d rows", r.GapMS, max(r.OverlapMS, r.RoleOverlapMS), lost, r.Acked)

@@ -54,13 +54,18 @@ func TestTables(t *testing.T) {
 			Figures: []Figure{{"back", 12.5, "ms"}}},
 		{Row: "3", Title: "kill", Expect: "N", Peer: "Patroni", Mode: "async", Profile: "20/1/3", Verdict: Unexpected, Acked: 90, Lost: 7, OverlapMS: 80, Changes: 1, Steady: true, Notes: []string{"a|b"}},
 		{Row: "8", Title: "leash", Expect: "D", Peer: "pgha", Mode: "async", Profile: "20/1/3", Verdict: Skipped, Notes: []string{"no dog"}},
+		{Row: "9", Title: "both", Expect: "F", Peer: "pgha", Mode: "async", Profile: "20/1/3", Verdict: Expected, Acked: 50, Lost: 5, GapMS: 700, OverlapMS: 600, Admitted: true,
+			Figures: []Figure{{lateFigure, -40, "ms"}}},
+		{Row: "10", Title: "ice", Expect: "F", Peer: "pgha", Mode: "async", Profile: "20/1/3", Verdict: Unexpected, Acked: 9, GivenUp: true, Notes: []string{"given up"}},
 		{Row: "3", Title: "kill", Expect: "N", Peer: "pgha", Mode: "async", Profile: "8/1/2", Verdict: Expected},
 	})
 	for _, want := range []string{
 		"| # | Fault | Expected | pgha | Patroni |\n|---|---|---|---|---|\n",
 		"| 3 | kill | N | gap 0 ms, overlap 0 ms, lost 0 of 100 rows, back 12.5 ms | gap 0 ms, overlap 80 ms, lost 7 of 90 rows; **NOT as expected**: a/b |\n",
 		"| 8 | leash | D | skip: no dog |  |\n",
-		"* pgha: 1 rows run, 1 as expected, 1 skipped; 100 writes acknowledged, 0 of them lost; longest overlap of two primaries 0 ms; 0 needless changes of the leader in 1 rows (2 s) that should have none\n",
+		"* pgha: 3 rows run, 2 as expected, 1 skipped; 150 writes acknowledged, 5 of them lost; longest overlap of two primaries 0 ms; 0 needless changes of the leader in 1 rows (2 s) that should have none; an overlap of 600 ms in the row where none is promised; ",
+		"in the 2 rows that expect F; the latest write of an old primary came -40 ms after its deadline (negative: before)\n",
+		"| 10 | ice | F | gap 0 ms, overlap 0 ms, lost unknown of 9 rows; **NOT as expected**: given up |  |\n",
 		"* Patroni: 1 rows run, 0 as expected, 0 skipped; 90 writes acknowledged, 7 of them lost; longest overlap of two primaries 80 ms; 1 needless changes",
 		"| # | Fault | Expected | pgha |\n|---|---|---|---|\n",
 	} {
