@@ -256,6 +256,22 @@ func TestSyncElection(t *testing.T) {
 		{"a switchover to one that is not", config.SyncOn, dcs.Sync{Leader: "n2", Standbys: []string{"n3"}}, func(o *Observation) {
 			o.DCS.Cluster.Failover = &dcs.Failover{Leader: "n2", Candidate: "n1", ModRevision: 7}
 		}, ElectionRefused, "not a synchronous standby"},
+		{"a switchover needs the quorum, too", config.SyncQuorum, dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n1", "n3"}}, func(o *Observation) {
+			o.DCS.Cluster.Failover = &dcs.Failover{Leader: "n2", Candidate: "n1", ModRevision: 7}
+			o.Peers.Answers["n3"] = Peer{}
+		}, ElectionRefused, "quorum is 1"},
+		{"the leader that goes has a vote in it", config.SyncQuorum, dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n1", "n3"}}, func(o *Observation) {
+			o.DCS.Cluster.Failover = &dcs.Failover{Leader: "n2", Candidate: "n1", ModRevision: 7}
+			o.DCS.Cluster.Members = append(o.DCS.Cluster.Members, member("n2", "replica"))
+			o.Peers.Answers = map[string]Peer{"n2": standbyPeer(1000), "n3": {}}
+		}, ElectionWins, ""},
+		{"its candidate lacks what I have", config.SyncQuorum, dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n1", "n3"}}, func(o *Observation) {
+			o.DCS.Cluster.Failover = &dcs.Failover{Leader: "n2", Candidate: "n3", ModRevision: 7}
+			o.Peers.Answers["n3"] = standbyPeer(900)
+		}, ElectionWins, ""},
+		{"its candidate is as good as I am", config.SyncQuorum, dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n1", "n3"}}, func(o *Observation) {
+			o.DCS.Cluster.Failover = &dcs.Failover{Leader: "n2", Candidate: "n3", ModRevision: 7}
+		}, ElectionRefused, "leaving it to the requested candidate n3"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := base()

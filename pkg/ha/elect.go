@@ -55,7 +55,7 @@ func elect(o *Observation) Decision {
 	if left := o.raceBackoff(); left > hold {
 		return o.wait(left, ElectionBacksOff)
 	}
-	if ask := o.racersToAsk(hold > 0); ask != nil && !o.wanted() {
+	if ask := o.racersToAsk(hold > 0); ask != nil && !o.unopposed() {
 		return o.then(*ask, ElectionAsks)
 	}
 	if hold > 0 {
@@ -208,10 +208,10 @@ func (o *Observation) lostRace() string {
 	pending := f != nil
 	lag, skip := true, ""
 	switch {
-	case o.wanted():
+	case o.unopposed():
 		return ""
 	case pending && f.Candidate != "":
-		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && !o.leftBehind(p) && !o.unlisted(f.Candidate) && o.DCS.Cluster.Member(f.Candidate) != nil {
+		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && !o.leftBehind(p) && !o.opposed(p) && !o.unlisted(f.Candidate) && o.DCS.Cluster.Member(f.Candidate) != nil {
 			return "leaving it to the requested candidate " + f.Candidate
 		}
 		lag = false
@@ -247,10 +247,12 @@ func (o *Observation) compare(lag bool, skip string) string {
 	var votes poll
 	for _, mem := range o.racers() {
 		p, ok := o.Peers.Answers[mem.Name]
-		if !ok || p.Limitation() != "" || mem.Name == skip && p.InRecovery {
+		if !ok || p.Limitation() != "" {
 			continue
 		}
 		switch {
+		case mem.Name == skip && p.InRecovery && p.Position > mine: // whatever it has, it is not to lead
+			continue
 		case !p.InRecovery:
 			return mem.Name + " still runs as a primary"
 		case o.leftBehind(p), o.unlisted(mem.Name): // it cannot win, however much WAL it has
@@ -260,7 +262,7 @@ func (o *Observation) compare(lag bool, skip string) string {
 			continue
 		case p.Position > mine:
 			return fmt.Sprintf("%s is ahead of my WAL position: %s > %s", mem.Name, p.Position, mine)
-		case p.Position == mine && p.Priority > o.Settings.FailoverPriority && mem.Name != o.formerLeader():
+		case p.Position == mine && p.Priority > o.Settings.FailoverPriority && mem.Name != o.formerLeader() && mem.Name != skip:
 			return fmt.Sprintf("%s has equal WAL and a higher failover_priority", mem.Name)
 		}
 		if p.Position > 0 {

@@ -66,6 +66,19 @@ func (o *Observation) carried(p poll) string {
 	return fmt.Sprintf("%d of the voters in /sync are not ahead of me, its quorum is %d", max(p.votes, 0), s.Quorum)
 }
 
+// unopposed: a request names this node, and that is enough. With a quorum in /sync
+// a switchover needs the votes, too: the leader may have died before the candidate
+// had everything.
+func (o *Observation) unopposed() bool {
+	return o.wanted() && (o.DCS.Cluster.Failover.Leader == "" || !o.quorumElects())
+}
+
+// opposed: the candidate of a switchover lacks what this voter has, and would not
+// take over.
+func (o *Observation) opposed(p Peer) bool {
+	return o.DCS.Cluster.Failover.Leader != "" && o.quorumElects() && p.Position < o.PG.Row.Position
+}
+
 // formerLeader is whom nobody gives way to at equal WAL.
 func (o *Observation) formerLeader() string {
 	if s, on := o.voters(); on {
