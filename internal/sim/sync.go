@@ -254,7 +254,7 @@ func (s *settings) sync() string {
 // resync is an operator who changes the synchronous mode or the number of standbys.
 func (w *world) resync(r *rand.Rand) {
 	was := w.conf
-	w.conf.drawSync(r, w.Sync)
+	w.conf.drawSync(r, false)
 	if r.IntN(3) == 0 { // the number only
 		w.conf.Mode, w.conf.Strict = was.Mode, was.Strict
 	}

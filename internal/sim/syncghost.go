@@ -50,8 +50,8 @@ func (g *ghost) acked(n *node, at wal.LSN) {
 	if y.strict && y.text == "" {
 		g.w.fail("S3", "%s acknowledges a write in strict mode, and waits for nobody", n.name)
 	}
-	if g.w.conf.Mode == "" || !g.sync.noted[n.index] {
-		return
+	if g.w.conf.Mode == "" || !g.sync.noted[n.index] || n.unguarded() && !n.well(0) {
+		return // a primary whom nobody stops after a pause goes on until its standbys have left it
 	}
 	if y.text != "" {
 		g.w.sometimes("a write waited for a standby")
