@@ -98,6 +98,9 @@ const queryTimeout = 2 * time.Second
 func (n *node) look(ctx context.Context) ha.Postgres {
 	var f ha.Postgres
 	n.directory(&f)
+	if f.DataDir == ha.DataDirPresent { // on a half-made one it is a method's own, for a moment
+		n.keeper.takeOver(ctx)
+	}
 	n.process(&f)
 	switch f.Process {
 	case ha.ProcessDown:

@@ -17,6 +17,8 @@ type standing struct {
 
 func (s standing) Running() (int, bool) { return 4711, s.up }
 
+func (s standing) takeOver(context.Context) {}
+
 // TestFactsThatNeverCame: a server that was not looked at yet, or not since it was
 // started, is not down, and its directory not empty. From the two follows that the
 // leader key is given away, and others are told not to wait.

@@ -27,14 +27,15 @@ type keeper struct {
 	log     *slog.Logger
 	wake    func()
 
-	mu     sync.Mutex
-	client *leash.Client
-	status leash.Status
-	told   leash.WatchdogOptions // what the leash was told last
-	due    leash.Extension       // what it would not take before it knew the timing in force
-	exited chan struct{}         // of the current server; closed when there is none
-	group  sync.WaitGroup
-	closed bool
+	mu      sync.Mutex
+	client  *leash.Client
+	status  leash.Status
+	told    leash.WatchdogOptions // what the leash was told last
+	due     leash.Extension       // what it would not take before it knew the timing in force
+	foreign string                // why a server that runs could not be taken over
+	exited  chan struct{}         // of the current server; closed when there is none
+	group   sync.WaitGroup
+	closed  bool
 }
 
 func newKeeper(dataDir string, spawn func() leash.SpawnOptions, wake func(), log *slog.Logger) *keeper {
@@ -96,6 +97,41 @@ func postmasterAlive(dataDir string) bool {
 	}
 	dir, err := os.Stat(dataDir)
 	return err == nil && os.SameFile(cwd, dir)
+}
+
+// takeOver implements guardian. An operator may have started the server by hand,
+// in pause above all: it is no child of the leash, which must guard it all the same
+// once this node leads or has to stop.
+func (k *keeper) takeOver(ctx context.Context) {
+	k.mu.Lock()
+	mine := k.status.Server != nil || k.closed
+	k.mu.Unlock()
+	if mine || !postmasterAlive(k.dataDir) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, leashTimeout)
+	defer cancel()
+	err := k.with(ctx, func(c *leash.Client) error {
+		_, err := c.Adopt(ctx, k.dataDir, "")
+		return err
+	})
+	if refused := (*leash.Refusal)(nil); errors.As(err, &refused) && refused.Code == leash.CodeServerRuns {
+		return // our own, just started
+	}
+	k.mu.Lock()
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	said := k.foreign == text
+	k.foreign = text
+	k.mu.Unlock()
+	switch {
+	case err == nil:
+		k.log.Info("took over a server that was not started by this agent")
+	case !said: // it is tried again at each look
+		k.log.Warn("take over the running server: " + text)
+	}
 }
 
 // ensure returns the connection, starting a leash if none lives.

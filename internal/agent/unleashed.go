@@ -18,6 +18,8 @@ type guardian interface {
 	loop.Leash
 	// attach takes over what an earlier run of the agent left behind.
 	attach(ctx context.Context) error
+	// takeOver makes a server that somebody else started on the data directory ours.
+	takeOver(ctx context.Context)
 	// retell passes changed settings on.
 	retell(ctx context.Context)
 	close(ctx context.Context)
@@ -62,6 +64,16 @@ func (u *unleashed) attach(ctx context.Context) error {
 }
 
 func (u *unleashed) retell(context.Context) {}
+
+// takeOver implements guardian.
+func (u *unleashed) takeOver(context.Context) {
+	if _, up := u.Running(); up {
+		return
+	}
+	if err := u.Adopt(u.dataDir); err != nil {
+		u.log.Warn("take over the running server: " + err.Error())
+	}
+}
 
 // close implements guardian: the server goes on without us.
 func (u *unleashed) close(context.Context) {}
