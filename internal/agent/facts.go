@@ -187,6 +187,7 @@ func (n *node) query(ctx context.Context, f *ha.Postgres) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	lanes := n.slots.state() // before the slots: work that ends meanwhile still counts as under way
 	st, err := n.srv.Status(ctx)
 	if err != nil {
 		n.log.Debug("monitoring query: " + err.Error())
@@ -207,7 +208,7 @@ func (n *node) query(ctx context.Context, f *ha.Postgres) {
 	f.Row, f.SyncOwned = row(&st), n.srv.SyncNamesOwned()
 	f.ServerVersion, f.PostmasterStartTime = st.ServerVersion, st.StartTime
 	n.watchUnready(&st)
-	f.Slots, f.SlotLanes, f.Feedback = n.slots.facts(st.Slots), n.slots.state(), n.srv.FeedbackForced()
+	f.Slots, f.SlotLanes, f.Feedback = n.slots.facts(st.Slots), lanes, n.srv.FeedbackForced()
 	f.WALLevel, f.MaxSlots, f.SlotLimit, f.WALVolume = st.WALLevel, st.MaxSlots, st.SlotLimit, volumeOf(filepath.Join(n.config().Postgres.DataDir, "pg_wal"))
 	n.afterPromotion(f)
 }

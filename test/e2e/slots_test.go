@@ -207,9 +207,10 @@ func TestCascade(t *testing.T) {
 	r.eventually("it turns to the leader", func() bool { return streams(r.leader) })
 	r.must(r.PowerOn(upstream))
 	r.eventually("and back", func() bool { return streams(upstream) })
-	if code, err := r.Get(r.ctx, upstream, "/replica?lag=16MB", nil); err != nil || code != 200 {
-		t.Errorf("/replica?lag= of the other one: %d, %v", code, err)
-	}
+	r.eventually("the other one serves reads", func() bool {
+		code, err := r.Get(r.ctx, upstream, "/replica?lag=16MB", nil)
+		return err == nil && code == 200
+	})
 	r.retag(leaf, nil)
 	r.eventually("without the tag it streams from the leader", func() bool { return streams(r.leader) })
 	r.sameLeader()
