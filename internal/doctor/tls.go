@@ -52,13 +52,12 @@ func (f *Facts) askCertificates(ctx context.Context) {
 	}
 	e := &f.Config.Local.Etcd
 	conf, err := etcd.LoadTLS(e.CACert, e.Cert, e.Key)
-	switch {
-	case err != nil:
-		f.Skipped = append(f.Skipped, "certificates of etcd: "+errText(err))
-	case conf == nil:
+	if conf == nil { // no file is named: the system's authorities
 		conf = &tls.Config{MinVersion: tls.VersionTLS12}
-		fallthrough
-	default:
+	}
+	if err != nil {
+		f.Skipped = append(f.Skipped, "certificates of etcd: "+errText(err))
+	} else {
 		for _, u := range f.etcdURLs(e) {
 			ends = append(ends, endpoint{inEtcd, u, conf})
 		}

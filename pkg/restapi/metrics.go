@@ -107,6 +107,8 @@ func ownSeries() []series {
 	}
 }
 
+var allSeries = sync.OnceValue(func() []series { return append(patroniSeries(), ownSeries()...) })
+
 // certificateEnd is when the certificate served expires, in seconds since 1970.
 func certificateEnd(r reading) float64 {
 	conf := r.server.tls.Load()
@@ -199,7 +201,7 @@ func (s *Server) metrics() []metric.Metric {
 		r.sample = sample
 	}
 	var out []metric.Metric
-	for _, m := range append(patroniSeries(), ownSeries()...) {
+	for _, m := range allSeries() {
 		out = append(out, metric.Metric{Name: m.name, Help: m.help, Counter: m.counter, Value: m.value(r)})
 	}
 	return append(append(out, slotMetrics(view.Slots)...), backupMetrics(s.agent, time.Now())...)

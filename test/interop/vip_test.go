@@ -20,7 +20,10 @@ func TestVIPManager(t *testing.T) {
 		t.Skip("PGHA_VIP_MANAGER does not name vip-manager (2 or later): make interop-trixie fetches one")
 	}
 	c := start(t, "", func(o *lab.Options) {
-		o.Config["postgresql"] = map[string]any{"listen": "0.0.0.0:5432"}
+		o.Config["postgresql"] = map[string]any{"listen": "0.0.0.0:5432", "pg_hba": []any{
+			"local all all scram-sha-256", "host replication replicator 192.0.2.0/24 scram-sha-256",
+			"host all all 192.0.2.0/24 scram-sha-256", "host all all 127.0.0.1/32 scram-sha-256", // the agent's own
+		}}
 	})
 	byKey, byREST := "192.0.2.200", "192.0.2.201"
 	for _, n := range c.Nodes {
