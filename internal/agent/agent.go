@@ -270,7 +270,7 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	a.board.peers = &peers{client: a.client, log: a.log}
 	a.board.sampler = restapi.NewSampler(a.node.sample, now)
 	defer a.board.sampler.Close()
-	a.board.reload, a.board.seen, a.board.remote = a.reload, a.seen, a.node.remoteAnswer
+	a.board.reload, a.board.seen, a.board.remote, a.board.position = a.reload, a.seen, a.node.remoteAnswer, a.node.sample
 	a.journal = newJournal(me.Name, time.Now, a.log)
 	a.board.journal = a.journal
 	a.openBackups(me.Name)
@@ -298,7 +298,7 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 		Me: me, DCS: a.store, Node: a.node, Ops: a.runner, Leash: a.keeper, Peers: a.board.peers, Failsafe: ask, Promises: a.board.promises,
 		Settings:  func() ha.Settings { return settings(a.config.Load()) },
 		Configure: a.takeDocument, Reinit: a.board.reinit.newest, Restart: a.board.restarts.newest,
-		Seen: a.seen.first, Accepted: a.seen.accepted, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
+		Freeze: a.board.freezes.newest, Seen: a.seen.first, Accepted: a.seen.accepted, Now: now, Wall: time.Now, Publish: a.board.publish, Log: a.log,
 		Trace:     a.journal.turned,
 		Callback:  a.node.callback,
 		Heartbeat: a.heartbeat, Myself: func() ha.Identity { return identity(a.config.Load(), me.Holder) },

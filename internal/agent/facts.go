@@ -115,6 +115,7 @@ func (n *node) look(ctx context.Context) ha.Postgres {
 	defer n.mu.Unlock()
 	f.Since, f.Crashed = n.since, n.crashed
 	f.Upstream, f.UpstreamURL = n.upstream.Member, n.upstream.ConnURL
+	f.Frozen = n.frozen != 0 && n.frozen == n.pid && f.Process == ha.ProcessRunning
 	f.PendingRestart = n.pending
 	f.CheckpointPending = n.checkpoint == 1
 	if n.stopping {

@@ -51,6 +51,7 @@ type node struct {
 	crashed      bool           // the last one ended without being asked to
 	since        ha.Instant
 	upstream     ha.Upstream // as last applied by this agent
+	frozen       int         // pid of the server whose WAL receiver was ended for good
 	pending      map[string]ha.PendingRestart
 	flagged      bool   // the server said that it has parameters that wait for a restart
 	told         string // the role that callbacks were told last
@@ -126,7 +127,7 @@ func (n *node) restartStandby(up ha.Upstream) {
 
 func (n *node) setUpstream(up ha.Upstream) {
 	n.mu.Lock()
-	n.upstream = up
+	n.upstream, n.frozen = up, 0
 	n.mu.Unlock()
 }
 

@@ -23,12 +23,17 @@ type answer struct {
 // Ask implements loop.Peers. Members that are only glanced at have their say if
 // they are quicker than the last one waited for.
 func (p *peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]ha.Peer {
+	return p.all(ctx, await, glance, p.client.MemberStatus)
+}
+
+// all puts one question to everybody at once.
+func (p *peers) all(ctx context.Context, await, glance []dcs.Member, question func(ctx context.Context, apiURL string) (ha.Peer, error)) map[string]ha.Peer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the questions nobody waits for; their goroutines deliver into the buffer and end
 	got := make(chan answer, len(await)+len(glance))
 	waiting := map[string]bool{}
 	ask := func(mem dcs.Member) {
-		peer, err := p.client.MemberStatus(ctx, mem.APIURL)
+		peer, err := question(ctx, mem.APIURL)
 		if err != nil {
 			p.log.Debug("ask " + mem.Name + ": " + err.Error())
 		}

@@ -27,6 +27,9 @@ type board struct {
 	// promises are what leaders were told that live by the failsafe mode.
 	promises *loop.Promises
 	seen     *seenFile
+	freezes  freezes
+	// position reads the server's WAL position, past every cache.
+	position func(ctx context.Context) (ha.Sample, error)
 	// published is told of each new view; it must not block.
 	published func()
 	// remote asks what a standby cluster follows.
@@ -50,6 +53,7 @@ func (b *board) publish(v *ha.View) {
 		b.seen.saw(v.Seen)
 	}
 	defer b.published()
+	defer b.freezes.published()
 	if b.desk != nil {
 		b.restarts.noted(v.Restart)
 	}

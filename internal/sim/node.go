@@ -39,6 +39,7 @@ type node struct {
 	op         ha.Operation
 	opCancel   bool
 	reinit     ha.Reinit
+	freeze     int64 // serial of the last request to freeze
 	yield      func(int64) bool
 	next       func() (int64, bool)
 	stop       func()
@@ -115,8 +116,8 @@ func (n *node) startAgent() {
 		Leash: n.w.mutateLeash(n, &n.leash), Peers: peers{n},
 		Failsafe: n.failsafe, Promises: n.promises,
 		Settings: n.current, Configure: n.configure,
-		Reinit: func() ha.Reinit { return n.reinit },
-		Now:    n.clock, Timeout: n.w.timeout, Wall: n.w.wall,
+		Reinit: func() ha.Reinit { return n.reinit }, Freeze: func() int64 { return n.freeze },
+		Now: n.clock, Timeout: n.w.timeout, Wall: n.w.wall,
 		Publish: func(v *ha.View) { n.view = v }, Log: slog.New(slog.DiscardHandler), Trace: n.traceTurn,
 	})
 	n.since = n.w.now

@@ -81,6 +81,7 @@ type server struct {
 	closed    bool // a new cluster that lets no clients in yet
 	stopping  bool
 	streaming bool
+	frozen    int // the processes, by gen, whose WAL receiver was ended for good
 	crashed   bool
 	// orphans is until when backends of a dead postmaster go on (safety P1).
 	orphans int64
@@ -161,6 +162,7 @@ func (s *server) Facts(ctx context.Context) ha.Postgres {
 	pg.SystemID, pg.StandbySignal, pg.Crashed = systemID, s.signal, s.crashed
 	pg.Control = ha.Control{State: s.control, Timeline: s.br.number, Checkpoint: s.flush}
 	pg.Upstream, pg.UpstreamURL = s.up.Member, s.up.ConnURL
+	pg.Frozen = s.frozen != 0 && s.frozen == s.gen
 	if !pg.Known {
 		return pg
 	}
@@ -193,7 +195,16 @@ func (s *server) Follow(_ context.Context, up ha.Upstream) error {
 	if up.Member != s.up.Member {
 		s.conn++
 	}
-	s.up = up
+	s.up, s.frozen = up, 0
+	return nil
+}
+
+// Freeze implements loop.Node: the receiver ends, and with it its connection.
+func (s *server) Freeze(ctx context.Context) error {
+	if err := s.Follow(ctx, ha.Upstream{}); err != nil {
+		return err
+	}
+	s.streaming, s.frozen = false, s.gen
 	return nil
 }
 

@@ -170,6 +170,10 @@ func (s *store) PutMember(ctx context.Context, name string, value []byte) error 
 	return s.request(ctx, effMember, func(ctx context.Context) error { return s.c.PutMember(ctx, name, value) })
 }
 
+func (s *store) PutMemberUnder(ctx context.Context, name string, value []byte, epoch int64) error {
+	return s.request(ctx, effMember, func(ctx context.Context) error { return s.c.PutMemberUnder(ctx, name, value, epoch) })
+}
+
 func (s *store) Put(ctx context.Context, w dcs.Write) error {
 	s.n.w.ghost.put(s.n, w)
 	return s.request(ctx, effPut, func(ctx context.Context) error {

@@ -139,6 +139,10 @@ type Store interface {
 	// PutMember writes members/<name> with the present lease. The caller
 	// decides when a rewrite is needed; see MemberLeased.
 	PutMember(ctx context.Context, name string, value []byte) error
+	// PutMemberUnder is PutMember while create_revision(/leader) == epoch, and
+	// ErrConflict otherwise. It shows that this leadership is still there: unlike
+	// a read, a write cannot be answered out of the past.
+	PutMemberUnder(ctx context.Context, name string, value []byte, epoch int64) error
 	// MemberLeased tells whether this process's present lease holds the
 	// member key, as far as the watched view knows.
 	MemberLeased(name string) bool

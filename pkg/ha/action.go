@@ -56,10 +56,19 @@ type (
 	AskPeers struct {
 		Await, Glance []dcs.Member
 		Timeout       time.Duration
+		// Ballot, unless it is zero, asks them to freeze first.
+		Ballot Ballot
 	}
 	// Follow points the running standby at another upstream (no restart); at
 	// nobody when that is zero.
 	Follow struct{ Upstream Upstream }
+	// Freeze ends the WAL receiver of the running standby for good, and is done
+	// when it is gone and the position stands still (safety B.5). Asked: another
+	// member wants to be elected.
+	Freeze struct{ Asked bool }
+	// Thaw writes the member key if epoch still is the leadership in etcd: the
+	// proof that this standby may stream again.
+	Thaw struct{ Epoch int64 }
 	// ResumeReplay lets a standby go on replaying that has paused.
 	ResumeReplay struct{}
 	// WriteInitialize claims /initialize: with "" at the start of a bootstrap,
@@ -191,6 +200,8 @@ func (DisarmLeash) action()     {}
 func (SuspendLeash) action()    {}
 func (AskPeers) action()        {}
 func (Follow) action()          {}
+func (Freeze) action()          {}
+func (Thaw) action()            {}
 func (ResumeReplay) action()    {}
 func (WriteInitialize) action() {}
 func (DropInitialize) action()  {}

@@ -14,7 +14,7 @@ import (
 func Decide(o Observation) Decision {
 	o.note()
 	before := o.Memory
-	d := o.untilScheduled(o.settleRestart(o.bound(policy(&o), before)))
+	d := o.untilScheduled(o.settleRestart(o.thawed(o.bound(policy(&o), before))))
 	d.Callbacks = o.noteCallbacks(&d)
 	return d
 }
@@ -109,6 +109,7 @@ func (o *Observation) note() {
 		m.Demoting, m.ComeBack = m.Demoting && o.Op.Running, m.ComeBack && o.Op.Running
 	}
 	o.noteRestart()
+	o.noteRelieved()
 }
 
 func (o *Observation) noteCluster() {
@@ -192,6 +193,14 @@ func (o *Observation) noteOutcome() {
 			m.Lease, m.Demoting = Lease{}, false
 			m.YieldUntil = o.Now.Add(yield)
 			m.armRewind()
+		}
+	case Freeze:
+		if last.Result == ResultOK {
+			m.Thawed = 0
+		}
+	case Thaw:
+		if last.Result == ResultOK {
+			m.Thawed = a.Epoch
 		}
 	case WriteInitialize:
 		if a.SystemID == "" && last.Result == ResultOK {

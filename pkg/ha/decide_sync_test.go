@@ -249,6 +249,7 @@ func TestSyncElection(t *testing.T) {
 		{"an outsider needs one vote more", config.SyncQuorum, dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n3", "n4"}}, nil, ElectionRefused, "quorum is 1"},
 		{"the old leader comes back alone", config.SyncQuorum, dcs.Sync{Leader: "n1", Quorum: 1, Standbys: []string{"n2", "n3"}}, func(o *Observation) {
 			o.Peers.Answers = map[string]Peer{"n2": {}, "n3": {}}
+			o.DCS.Cluster.Status.Beat.Holder = "h1"
 		}, ElectionWins, ""},
 		{"a failover by hand to one that is not", config.SyncOn, dcs.Sync{Leader: "n2", Standbys: []string{"n3"}}, func(o *Observation) {
 			o.DCS.Cluster.Failover = &dcs.Failover{Candidate: "n1", ModRevision: 7}

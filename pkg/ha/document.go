@@ -73,7 +73,7 @@ func MemberDocument(o *Observation) dcs.Member {
 	s := &o.Settings
 	mem := dcs.Member{
 		Name: o.Me.Name, ConnURL: o.Me.ConnURL, APIURL: o.Me.APIURL, ProxyURL: o.Me.ProxyURL,
-		State: o.State(), Role: o.Role(), Version: o.Me.Version, Tags: s.Tags, Pause: s.Pause,
+		State: o.State(), Role: o.Role(), Version: o.Me.Version, Tags: o.publishedTags(), Pause: s.Pause,
 	}
 	if len(o.PG.PendingRestart) > 0 {
 		mem.PendingRestart = true
@@ -216,6 +216,9 @@ func NewView(o *Observation, d *Decision) *View {
 		Slots:   o.slotUsage(),
 		Restart: d.Memory.Restart.state(),
 		Reason:  d.Text(o.Me.Name),
+	}
+	if o.frozenVoter() {
+		v.Frozen, v.Promise = true, o.lastEpoch()
 	}
 	if r := o.Restart.Scheduled; r.Serial != d.Memory.Restart.Scheduled {
 		v.ScheduledRestart = r.Document

@@ -42,6 +42,9 @@ func elect(o *Observation) Decision {
 	if o.Leash.Armed != 0 && o.PG.Known && o.PG.Row.InRecovery {
 		return o.disarm()
 	}
+	if d, ok := o.freezeAsked(); ok {
+		return d
+	}
 	if o.Now < m.YieldUntil && o.others() {
 		return o.wait(m.YieldUntil.Sub(o.Now), ElectionYields)
 	}
@@ -54,6 +57,11 @@ func elect(o *Observation) Decision {
 	}
 	if left := o.raceBackoff(); left > hold {
 		return o.wait(left, ElectionBacksOff)
+	}
+	if hold <= 0 {
+		if d, ok := o.freezeFirst(); ok {
+			return d
+		}
 	}
 	if ask := o.racersToAsk(hold > 0); ask != nil && !o.unopposed() {
 		return o.then(*ask, ElectionAsks)
@@ -179,10 +187,13 @@ const answersFresh = 500 * time.Millisecond
 func (o *Observation) racersToAsk(waiting bool) *AskPeers {
 	p, m := &o.Peers, &o.Memory
 	asked := p.AskedAt != 0 && p.AskedAt >= m.Leaderless
-	if asked && (waiting || o.Now.Sub(p.AskedAt) <= answersFresh) {
+	ask := AskPeers{Timeout: peerTimeout}
+	if !waiting {
+		ask.Ballot = o.ballot()
+	}
+	if asked && (waiting || o.Now.Sub(p.AskedAt) <= answersFresh && p.Ballot == ask.Ballot) {
 		return nil
 	}
-	ask := AskPeers{Timeout: peerTimeout}
 	for _, mem := range o.racers() {
 		gone := o.DCS.Cluster.Member(mem.Name) == nil
 		gone = gone && !o.inFailsafe(mem.Name) // keys vanish with etcd, too
@@ -265,7 +276,7 @@ func (o *Observation) compare(lag bool, skip string) string {
 		case p.Position == mine && p.Priority > o.Settings.FailoverPriority && mem.Name != o.formerLeader() && mem.Name != skip:
 			return fmt.Sprintf("%s has equal WAL and a higher failover_priority", mem.Name)
 		}
-		if p.Position > 0 {
+		if o.backs(&p) {
 			votes.votes++
 		}
 	}

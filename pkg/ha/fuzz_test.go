@@ -154,6 +154,22 @@ func observation(d *dice) *Observation {
 		pg.Health.Data = Check{Failing: plus(-time.Duration(d.of(30)) * sec), Failures: d.of(5), Fault: Fault(d.of(5))}
 		o.Memory.StopBy = plus(time.Duration(d.of(4)-2) * sec)
 	}
+	if d.of(3) == 1 { // synchronous modes and freezing
+		s.Sync = SyncSettings{Mode: pick(d, config.SyncOn, config.SyncQuorum, config.SyncOff), Count: d.of(3), Strict: d.yes()}
+		c.Sync = pick(d, nil, &dcs.Sync{ModRevision: 30}, &dcs.Sync{Leader: pick(d, "n1", "n2"), Quorum: d.of(3), Standbys: pick(d, nil, []string{"n1", "n3"}, []string{"n3"}), ModRevision: 30})
+		pg.Frozen, o.Freeze, m.FreezeSeen, m.Thawed = d.yes(), int64(d.of(3)), int64(d.of(2)), pick[int64](d, 0, 90, 110, myEpoch)
+		if d.yes() && o.DCS.Cluster != nil {
+			o.Peers.Ballot = o.ballot()
+		}
+		if p, ok := o.Peers.Answers["n3"]; ok {
+			p.Frozen, p.Unaware = d.yes(), d.of(4) == 1
+			o.Peers.Answers["n3"] = p
+		}
+		if d.yes() {
+			did(o, pick[Action](d, Freeze{}, Freeze{Asked: true}, Thaw{Epoch: 90}, Follow{}), pick(d, ResultOK, ResultConflict, ResultFailed))
+		}
+		pg.Upstream, pg.UpstreamURL = pick(d, "", "n2"), pick(d, "", "postgres://n2:5432/postgres")
+	}
 	m.Crashes = Crashes{Epoch: pick[int64](d, 0, myEpoch), At: [3]Instant{plus(-sec), plus(-2 * sec), plus(-time.Duration(d.of(200)) * sec)}}
 	return o
 }
@@ -168,7 +184,7 @@ func checkDecision(t *testing.T, o *Observation) {
 	if d.Wait <= 0 || d.Reason <= NoReason || d.Reason >= reasons || d.Text("n1") == "" {
 		t.Fatalf("malformed decision %+v", d)
 	}
-	if !d.Again && d.Memory.Restart.Now != o.Restart.Now.Serial {
+	if !d.Again && d.Memory.Restart.Now != o.Restart.Now.Serial && (d.Reason != SyncLeaves || o.Now >= d.Memory.LeavesSync.Add(2*o.Settings.LoopWait)) {
 		t.Fatal("a request to restart has no answer")
 	}
 	v := NewView(o, &d)
@@ -201,6 +217,7 @@ func checkDecision(t *testing.T, o *Observation) {
 			}
 		}
 	}
+	checkFreeze(t, o, d)
 	switch a := d.Action.(type) {
 	case Promote: // S6
 		if o.PG.DataDir != DataDirPresent || !o.PG.Known || !o.PG.Row.InRecovery {
@@ -321,6 +338,42 @@ func checkDecision(t *testing.T, o *Observation) {
 	case PublishReleased:
 		if o.PG.Process != ProcessDown && !(o.PG.Known && o.PG.Row.InRecovery) || c.Leader != nil {
 			t.Fatal("marks a leadership as over that may not be")
+		}
+	}
+}
+
+// checkFreeze: who stands for election in a synchronous mode streams from nobody,
+// and in quorum mode has enough voters behind it that do not either (S6, B.5); and
+// nobody streams from anybody under a leadership that etcd has not confirmed (S16).
+func checkFreeze(t *testing.T, o *Observation, d Decision) {
+	t.Helper()
+	c, m := o.DCS.Cluster, &d.Memory
+	up, streams := streams(d.Action)
+	if l := o.leadership(); streams && l != nil && m.Thawed != l.Epoch && (o.Settings.Sync.on() || o.PG.Frozen) {
+		if _, restart := d.Action.(Restart); !restart || up != (Upstream{Member: o.PG.Upstream, ConnURL: o.PG.UpstreamURL}) {
+			t.Fatalf("%+v under epoch %d, confirmed is %d", d.Action, l.Epoch, m.Thawed)
+		}
+	}
+	if _, claim := d.Action.(Claim); !claim || m.Lease.Epoch != 0 || d.Reason != ElectionWins || !o.PG.Row.InRecovery || o.endedWell() {
+		return
+	}
+	s, on := o.voters()
+	switch f := c.Failover; {
+	case !on:
+	case !o.PG.Frozen:
+		t.Fatal("claims while it may stream from the leader of before")
+	case o.quorumElects() && (f.Empty() || f.Candidate != "n1"):
+		votes := 0
+		for name, p := range o.Peers.Answers {
+			if s.Voter(name) && p.Reachable && p.Position <= o.PG.Row.Position && (p.Frozen || p.Unaware) {
+				votes++
+			}
+		}
+		if !s.Voter("n1") {
+			votes--
+		}
+		if votes < s.Quorum && s.Leader != "n1" {
+			t.Fatalf("claims with %d votes of %+v", votes, s)
 		}
 	}
 }

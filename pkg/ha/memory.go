@@ -85,6 +85,11 @@ type Memory struct {
 	CrashedPrimary Instant
 	Crashes        Crashes
 
+	// FreezeSeen is the serial of the last request to freeze taken in, Thawed the
+	// epoch under which etcd last confirmed that this node may stream (safety B.5).
+	FreezeSeen int64
+	Thawed     int64
+
 	// Retain are the slot names the leader publishes to be kept.
 	Retain []Retained
 	// SlotCopies counts the attempts to bring over the logical slots that are
@@ -93,6 +98,9 @@ type Memory struct {
 	SlotsCopied Instant
 
 	Sync SyncMemory
+	// LeavesSync is since when this standby asks to be relieved of synchronous
+	// duty, because its server is to be stopped; 0: it does not.
+	LeavesSync Instant
 
 	Remote  RemoteMemory
 	Restore RestoreMemory

@@ -42,6 +42,9 @@ type Observation struct {
 	Reinit Reinit
 	// Restart are the newest requests to restart the server.
 	Restart Restarts
+	// Freeze is the serial of the newest request of a candidate to end the WAL
+	// receiver; 0: none ever.
+	Freeze int64
 	// Accepted is the newest word of an operator on what etcd holds.
 	Accepted Acceptance
 
@@ -172,6 +175,9 @@ type Postgres struct {
 	// Upstream is the member that the present recovery settings follow, and
 	// its address; "" when they name nobody, or nobody known.
 	Upstream, UpstreamURL string
+	// Frozen: the settings name nobody, and since then the WAL receiver was seen
+	// gone and the position complete.
+	Frozen bool
 
 	ServerVersion       int
 	PostmasterStartTime string // as SQL prints it, with zone
@@ -322,6 +328,7 @@ const (
 // Peers are the answers of other members' /patroni.
 type Peers struct {
 	AskedAt Instant
+	Ballot  Ballot // what they were asked to freeze for
 	// Answers by member name; a member that was asked and did not answer is
 	// here with Reachable false.
 	Answers map[string]Peer
@@ -340,6 +347,11 @@ type Peer struct {
 	// Fault is what it says is wrong with its server, "" for nothing; only
 	// members of ours tell.
 	Fault string
+	// Frozen: it streams from nobody, and promised so for the epoch it was asked
+	// about. Unaware: it does not know the question.
+	Frozen, Unaware bool
+	// Promise is the last leadership a frozen voter knew of.
+	Promise int64
 }
 
 // Limitation says why this peer cannot take part, "" if it can.

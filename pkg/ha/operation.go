@@ -143,6 +143,9 @@ func stopping(o *Observation) Decision {
 		if left, due := o.retryDue(m.FailedOp); !due && o.Op.Kind == OpStop {
 			return o.wait(left, StoppingWaits, o.Op.Error)
 		}
+		if d, waits := o.relieved(2 * o.Settings.LoopWait); waits {
+			return d
+		}
 		m.Demoting = m.Lease.Epoch != 0
 		return o.begin(Stop{Mode: StopFast, Checkpoint: m.Demoting && m.Primary, Escalate: o.Settings.stopLimit()}, StoppingServer)
 	case m.Lease.Epoch != 0 && !o.releaseInVain():

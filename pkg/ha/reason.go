@@ -24,6 +24,7 @@ const (
 	SyncSetsNames
 	SyncGivesBack
 	SyncCatchesUp
+	SyncLeaves
 	LeaderTooLate
 	LeaderUnarmed
 	LeaderUnwatched
@@ -35,6 +36,7 @@ const (
 	SecondaryNoUpstream
 	SecondarySlots
 	SecondaryCopiesSlots
+	SecondaryThaws
 	SecondaryResumes
 	SecondaryDisarms
 	DemoteNoLock
@@ -76,6 +78,7 @@ const (
 	ElectionAsks
 	ElectionHoldOff
 	ElectionBacksOff
+	ElectionFreezes
 	ElectionWins
 	ElectionReclaims
 	ElectionRefused
@@ -153,6 +156,7 @@ var reasonTexts = [reasons]string{
 	SyncPublishes:           "publishing the synchronous standbys: %d",
 	SyncSetsNames:           "setting synchronous_standby_names to %d",
 	SyncGivesBack:           "synchronous mode is off: synchronous_standby_names is the configuration's again",
+	SyncLeaves:              "waiting to be relieved of synchronous duty before the server is stopped",
 	SyncCatchesUp:           "waiting for standbys to catch up for synchronous replication",
 	LeaderTooLate:           "too little is left of the lease to promote; waiting for the next renewal",
 	LeaderUnarmed:           "giving the leadership away, because the leash did not take its deadline: %d",
@@ -165,6 +169,7 @@ var reasonTexts = [reasons]string{
 	SecondaryNoUpstream:     "no action. I am (%me), a secondary, and waiting for the leader (%d) to be running",
 	SecondarySlots:          "updating replication slots",
 	SecondaryCopiesSlots:    "copying logical slots from the leader: %d",
+	SecondaryThaws:          "asking etcd whether it still is the leader, before streaming from anybody: %d",
 	SecondaryResumes:        "resuming WAL replay, which PostgreSQL has paused",
 	SecondaryDisarms:        "telling the leash that I am not the leader",
 	DemoteNoLock:            "demoting self because I do not hold the lock: %d",
@@ -206,6 +211,7 @@ var reasonTexts = [reasons]string{
 	ElectionAsks:            "asking other members for their WAL position",
 	ElectionHoldOff:         "no leader; waiting until the last one must have stopped (%d)",
 	ElectionBacksOff:        "no leader; giving the last primary time, whose WAL may still arrive (primary_race_backoff)",
+	ElectionFreezes:         "no leader: ending my WAL receiver before WAL positions are compared",
 	ElectionWins:            "acquiring the leader key",
 	ElectionReclaims:        "the leader key vanished before my deadline; taking it again",
 	ElectionRefused:         "not taking part in the race: %d",

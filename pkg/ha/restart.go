@@ -85,6 +85,9 @@ func restart(o *Observation) (d Decision, ok bool) {
 		return d, false // first things first: somebody must be there to stop the server in time
 	}
 	if r := o.Restart.Now; r.Serial != m.Now {
+		if d, waits := o.relieved(2 * o.Settings.LoopWait); waits {
+			return d, true
+		}
 		m.Now, m.Runs, m.Failure = r.Serial, true, ""
 		return o.beginRestart(r, RestartRuns), true
 	}
@@ -107,6 +110,9 @@ func restart(o *Observation) (d Decision, ok bool) {
 	}
 	if why := o.restartRefused(r); why != "" {
 		return drop(why)
+	}
+	if d, waits := o.relieved(o.Settings.LoopWait); waits { // longer, and it were stale
+		return d, true
 	}
 	m.Scheduled = r.Serial
 	return o.beginRestart(r, RestartScheduled), true
@@ -191,8 +197,11 @@ func (o *Observation) restartMatches(r RestartRequest) bool {
 }
 
 // settleRestart refuses a request that nothing came of by the end of a step: the
-// reason for that is the answer.
+// reason for that is the answer. The end of a synchronous duty is waited for.
 func (o *Observation) settleRestart(d Decision) Decision {
+	if d.Reason == SyncLeaves {
+		return d
+	}
 	if r := o.Restart.Now; r.Serial != d.Memory.Restart.Now && !d.Again {
 		d.Memory.Restart.Now, d.Memory.Restart.Runs, d.Memory.Restart.Failure = r.Serial, false, "not now: "+d.Text(o.Me.Name)
 	}

@@ -60,10 +60,10 @@ func (o *Observation) carried(p poll) string {
 	if !s.Voter(o.Me.Name) {
 		p.votes--
 	}
-	if p.votes >= s.Quorum || !p.ahead && s.Leader == o.Me.Name {
+	if p.votes >= s.Quorum || !p.ahead && s.Leader == o.Me.Name && o.ledLast() {
 		return ""
 	}
-	return fmt.Sprintf("%d of the voters in /sync are not ahead of me, its quorum is %d", max(p.votes, 0), s.Quorum)
+	return fmt.Sprintf("%d of the voters in /sync are known not to be ahead of me, its quorum is %d", max(p.votes, 0), s.Quorum)
 }
 
 // unopposed: a request names this node, and that is enough. With a quorum in /sync

@@ -73,6 +73,11 @@ type View struct {
 	Quarantine string
 	Seen       Seen
 
+	// Frozen: there is no leader, and this standby streams from nobody until there
+	// is one of an epoch above Promise, the last it knew of.
+	Frozen  bool
+	Promise int64
+
 	// Fault is what is wrong with the server as a leader's, "" for nothing.
 	Fault  string
 	Health Health

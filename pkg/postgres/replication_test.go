@@ -70,13 +70,9 @@ func TestStandby(t *testing.T) {
 	}
 
 	// An upstream of nobody ends the receiver (the freeze of safety P11).
-	if res, err := b.Follow(ctx, nil); err != nil || res != FollowReloaded {
-		t.Fatalf("follow nobody: %v, %v", res, err)
+	if res, err := b.Freeze(ctx); err != nil || res != FollowReloaded {
+		t.Fatalf("freeze: %v, %v", res, err)
 	}
-	eventually(t, "the receiver ends", func() bool {
-		st, err := b.Status(ctx)
-		return err == nil && st.Receiver.State == ""
-	})
 	if res, err := b.Follow(ctx, &from); err != nil || res != FollowReloaded {
 		t.Fatalf("follow again: %v, %v", res, err)
 	}
@@ -98,6 +94,51 @@ func TestStandby(t *testing.T) {
 	if got := b.ask("SELECT setting FROM pg_settings WHERE name = 'primary_slot_name'"); got != "b" {
 		t.Errorf("the reload of a restarted agent lost the upstream: slot %q", got)
 	}
+}
+
+// A frozen standby receives nothing from the moment Freeze has returned, also when
+// its startup process has no time for that, and over a restart.
+func TestFreeze(t *testing.T) {
+	ctx := testContext(t)
+	a := primaryNode(t, "a")
+	b := standbyOf(t, a, "b")
+	from := a.upstream()
+	frozen := func(when string) {
+		t.Helper()
+		before, err := b.Sample(ctx)
+		must(t, err)
+		a.sql("INSERT INTO public.t SELECT generate_series(1, 10)")
+		st, err := b.Status(ctx)
+		must(t, err)
+		if st.Receiver.State != "" || max(st.ReceiveLSN, st.ReplayLSN) != max(before.ReceiveLSN, before.ReplayLSN) {
+			t.Fatalf("%s: receiver %q, at %v and then at %v", when, st.Receiver.State, before.ReceiveLSN, st.ReceiveLSN)
+		}
+	}
+	_, err := b.Freeze(ctx)
+	must(t, err)
+	frozen("streaming before")
+
+	must(t, b.Stop(ctx, StopFast, false))
+	b.start(StartOptions{Role: RoleStandby})
+	_, err = b.Freeze(ctx)
+	must(t, err)
+	frozen("restarted")
+	if st, err := b.Status(ctx); err != nil || st.ReplayLSN == 0 || st.ReceiveLSN != 0 {
+		t.Errorf("a restarted server has received nothing, and is complete by its replay: %+v, %v", st, err)
+	}
+
+	_, err = b.Follow(ctx, &from)
+	must(t, err)
+	b.streaming()
+	b.sql("SELECT pg_wal_replay_pause()")
+	a.sql("INSERT INTO public.t SELECT generate_series(1, 10)")
+	eventually(t, "replay stands still, the receiver does not", func() bool {
+		st, err := b.Status(ctx)
+		return err == nil && st.ReplayPaused && st.ReceiveLSN > st.ReplayLSN
+	})
+	_, err = b.Freeze(ctx)
+	must(t, err)
+	frozen("replay paused")
 }
 
 // TestPromotePastANumber: a standby is promoted past a number that was given on a

@@ -16,7 +16,7 @@ import (
 // unsafeRequests is every protected request.
 var unsafeRequests = [][2]string{
 	{"PATCH", "/config"}, {"PUT", "/config"}, {"POST", "/reload"}, {"POST", "/restart"}, {"POST", "/reinitialize"},
-	{"POST", "/failover"}, {"POST", "/switchover"}, {"POST", "/failsafe"}, {"POST", "/sigterm"}, {"POST", "/citus"},
+	{"POST", "/failover"}, {"POST", "/switchover"}, {"POST", "/failsafe"}, {"POST", "/freeze"}, {"POST", "/sigterm"}, {"POST", "/citus"},
 	{"POST", "/mpp"}, {"DELETE", "/restart"}, {"DELETE", "/switchover"},
 	{"DELETE", "/reinitialize"}, {"POST", "/backup"}, {"DELETE", "/backup"}, {"POST", "/backup_check"},
 	{"POST", "/restore"}, {"DELETE", "/restore"},

@@ -43,6 +43,10 @@ type Agent interface {
 	// Failsafe promises the leader that asks not to race for at least ttl from
 	// now, unless this node leads or is about to: then it returns false.
 	Failsafe(leader string, ttl time.Duration) bool
+	// Freeze ends this standby's WAL receiver and returns the last leadership it
+	// knew of, not below epoch, with a position read afterwards. It waits until
+	// this member sees no leader, or ctx ends.
+	Freeze(ctx context.Context, epoch int64) (promise int64, s ha.Sample, no *Refusal)
 	// Reload asks for a reload of the local configuration; it does not wait.
 	Reload()
 	// AcceptDCS takes the word of an operator that what etcd holds is right,

@@ -43,6 +43,8 @@ type fakeAgent struct {
 	refuses bool     // POST /failsafe
 	promise []string // given
 	accepts []string // words of operators
+	// frozenFor are the epochs of POST /freeze.
+	frozenFor []int64
 	fakeBackups
 	fakeEvents
 	fakeRestarts
@@ -81,6 +83,16 @@ func (a *fakeAgent) Failsafe(leader string, ttl time.Duration) bool {
 		a.promise = append(a.promise, leader+" "+ttl.String())
 	}
 	return !a.refuses
+}
+
+func (a *fakeAgent) Freeze(ctx context.Context, epoch int64) (int64, ha.Sample, *Refusal) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.frozenFor = append(a.frozenFor, epoch)
+	if a.refuses {
+		return 0, ha.Sample{}, &Refusal{Status: http.StatusServiceUnavailable, Text: "not frozen: no action"}
+	}
+	return epoch + 1, a.sample, nil
 }
 
 func (a *fakeAgent) ReadCluster(context.Context) (*dcs.Cluster, error) {

@@ -157,11 +157,11 @@ var shownFields = []string{
 const shownBody = 64 << 10
 
 // journalled records who asked for what, before it is done, and a refusal
-// afterwards. The questions that a leader asks in the failsafe mode are no
-// orders.
+// afterwards. What a leader asks in the failsafe mode, and a candidate in an
+// election, is no order.
 func (s *Server) journalled(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
-		if segment(req) == "/failsafe" {
+		if path := segment(req); path == "/failsafe" || path == "/freeze" {
 			h(w, req)
 			return
 		}

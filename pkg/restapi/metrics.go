@@ -195,7 +195,7 @@ func (s *Server) metrics() []metric.Metric {
 		sample, fresh = s.agent.Sample(context.Background()) // bounded by the Sampler
 	}
 	view, now := s.agent.View(), s.agent.Now()
-	r := reading{server: s, view: view, now: now, status: status{s.derived.of(view), now, sample, fresh}}
+	r := reading{server: s, view: view, now: now, status: status{s.derived.of(view), now, sample, fresh, nil}}
 	r.role = r.status.role(r.status.known())
 	if fresh {
 		r.sample = sample

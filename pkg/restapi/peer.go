@@ -24,7 +24,8 @@ func ParsePeer(doc []byte) (ha.Peer, error) {
 		Tags           map[string]any             `json:"tags"`
 		WatchdogFailed any                        `json:"watchdog_failed"`
 		PGHA           struct {
-			Fault string `json:"fault"`
+			Fault   string `json:"fault"`
+			Promise int64  `json:"promise"` // of a frozen voter
 		} `json:"pgha"`
 	}
 	dec := json.NewDecoder(bytes.NewReader(doc))
@@ -39,7 +40,7 @@ func ParsePeer(doc []byte) (ha.Peer, error) {
 	if xlog == nil {
 		return ha.Peer{}, errors.New("read status document: no WAL position in it")
 	}
-	p := ha.Peer{Reachable: true, WatchdogFailed: truthy(status.WatchdogFailed), Fault: status.PGHA.Fault}
+	p := ha.Peer{Reachable: true, WatchdogFailed: truthy(status.WatchdogFailed), Fault: status.PGHA.Fault, Promise: status.PGHA.Promise}
 	if status.Timeline != nil {
 		p.Timeline = *status.Timeline
 	}

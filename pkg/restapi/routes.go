@@ -39,6 +39,7 @@ func (s *Server) routes(export Exporter) http.Handler {
 	r.Post("/restart", s.unsafe(s.restart))
 	r.Delete("/restart", s.unsafe(s.deleteRestart))
 	r.Post("/failsafe", s.unsafe(s.postFailsafe))
+	r.Post("/freeze", s.unsafe(s.postFreeze))
 	r.Post("/reinitialize", s.unsafe(s.reinitialize))
 	r.Delete("/reinitialize", s.unsafe(s.cancelReinitialize))
 	r.Post("/accept_dcs", s.unsafe(s.acceptDCS))
@@ -141,14 +142,14 @@ func (s *Server) health(w http.ResponseWriter, req *http.Request) {
 	// outlive the deadline by that wait.
 	view, now := s.agent.View(), s.agent.Now()
 	check := Evaluate(req.URL.EscapedPath(), queryOf(req), s.facts(view, now, func() ha.Sample { return sample }))
-	s.json(w, check, status{s.derived.of(view), now, sample, fresh}.document())
+	s.json(w, check, status{s.derived.of(view), now, sample, fresh, nil}.document())
 }
 
 // patroni answers GET /patroni, always 200.
 func (s *Server) patroni(w http.ResponseWriter, req *http.Request) {
 	sample, fresh := s.sample(req)
 	view, now := s.agent.View(), s.agent.Now()
-	s.json(w, http.StatusOK, status{s.derived.of(view), now, sample, fresh}.document())
+	s.json(w, http.StatusOK, status{s.derived.of(view), now, sample, fresh, nil}.document())
 }
 
 // sample asks for a position if PostgreSQL is in a state to give one.

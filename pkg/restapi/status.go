@@ -50,6 +50,8 @@ type status struct {
 	now    ha.Instant
 	sample ha.Sample
 	fresh  bool
+	// promise is that of a frozen voter, for the candidate that asked.
+	promise *int64
 }
 
 // queryable: PostgreSQL is in a state in which it is asked at all.
@@ -171,7 +173,11 @@ func (s status) cluster(o *pyjson.Object) {
 	}
 	o.SetIf("watchdog_failed", v.WatchdogFailed)
 	o.SetIf("leash_off", v.LeashOff) // a member of ours
-	if own := ownFields(v); len(own) > 0 {
+	own := ownFields(v)
+	if s.promise != nil {
+		own = append(own, field("promise", *s.promise))
+	}
+	if len(own) > 0 {
 		o.Set("pgha", own)
 	}
 }

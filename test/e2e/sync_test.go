@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pgha/pgha/internal/lab"
@@ -60,6 +62,43 @@ func TestSynchronousSwitchover(t *testing.T) {
 	r.streaming(began)
 	r.serving("/synchronous", 1)
 	r.synchronous(nil, "/synchronous", 0)
+	r.finish(none)
+}
+
+// A primary whose agent and leash were both stopped by a signal goes on, with its
+// standbys attached, and nothing ends it (no watchdog here). In a synchronous mode
+// it acknowledges nothing that its successor lacks: the standbys leave it before
+// they compare what they have.
+func TestSleepingGuardians(t *testing.T) {
+	if !long() {
+		t.Skip("one of the longer rows: make e2e-long ROWS=TestSleepingGuardians")
+	}
+	r := begin(t)
+	r.synchronous("quorum", "/quorum", 2)
+	from := map[*lab.Node]int64{}
+	for _, n := range r.Nodes {
+		_, from[n] = r.AgentLog(n, 0)
+	}
+	began := lab.Boottime()
+	r.must(r.Signal(r.leader, lab.Agent, syscall.SIGSTOP))
+	r.must(r.Signal(r.leader, lab.Leash, syscall.SIGSTOP))
+	next := r.newLeader(r.leader)
+	gap := r.gap(began)
+	t.Logf("agent and leash of the primary stopped: %s leads, gap %d ms (ttl %s), last acknowledgement of the old one after %d ms",
+		next.Name, gap.Milliseconds(), ttl, (r.lastAck(r.leader) - began).Milliseconds())
+	for _, n := range r.Nodes {
+		if text, _ := r.AgentLog(n, from[n]); n != r.leader && !strings.Contains(text, "ending my WAL receiver") {
+			t.Errorf("%s did not freeze", n.Name)
+		}
+	}
+	if !r.ServerRuns(r.leader) {
+		t.Error("the old primary does not run: the row proves nothing")
+	}
+	r.must(r.Signal(r.leader, lab.Leash, syscall.SIGCONT))
+	r.must(r.Signal(r.leader, lab.Agent, syscall.SIGCONT))
+	r.streaming(began)
+	r.serving("/quorum", 2)
+	r.synchronous(nil, "/quorum", 0)
 	r.finish(none)
 }
 

@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"PutGuards", testPutGuards},
 		{"PutUnderEpoch", testPutEpoch},
 		{"MemberLease", testMemberLease},
+		{"MemberUnderEpoch", testMemberUnder},
 		{"DeleteInitialize", testDeleteInitialize},
 		{"LockIsExclusive", testLock},
 		{"LockOfManyHasOneWinner", testLockRace},

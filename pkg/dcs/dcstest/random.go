@@ -52,7 +52,7 @@ func (o operation) String() string {
 func draw(r *rand.Rand) operation {
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	o := operation{
-		what: pick("claim", "claim", "renew", "renew", "release", "member", "put", "put", "put", "lock", "unlock", "drop initialize", "keepalive", "foreign put", "foreign delete", "reopen"),
+		what: pick("claim", "claim", "renew", "renew", "release", "member", "member under", "put", "put", "put", "lock", "unlock", "drop initialize", "keepalive", "foreign put", "foreign delete", "reopen"),
 		by:   r.IntN(2), guard: pick("", "right", "right", "stale", "none"), epoch: pick("", "mine", "mine", "stale", "no leader"),
 		value: fmt.Sprintf(`{"x":%d}`, r.IntN(1000)),
 	}
@@ -116,6 +116,8 @@ func (s *side) do(t *testing.T, o operation) string {
 		err = store.Release(ctx, dcs.Release{Epoch: epoch, Status: status(3, 2)})
 	case "member":
 		err = store.PutMember(ctx, name, []byte(o.value))
+	case "member under":
+		err = store.PutMemberUnder(ctx, name, []byte(o.value), epoch)
 	case "put":
 		w := dcs.Write{Key: o.key, Value: []byte(o.value), Epoch: epoch, NoLeader: o.epoch == "no leader"}
 		if o.guard != "" && o.guard != "none" {

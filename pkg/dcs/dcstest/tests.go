@@ -347,6 +347,29 @@ func testMemberLease(t *testing.T, f Fixture) {
 	}
 }
 
+// A member key written under an epoch is the proof that this leadership stands:
+// one that ended never comes back, whoever holds the key now.
+func testMemberUnder(t *testing.T, f Fixture) {
+	a, b := f.Open(t), f.Open(t)
+	want(t, b.PutMemberUnder(ctxFor(t), "b", []byte(`{"state":"running"}`), 0), dcs.ErrConflict)
+	epoch := claim(t, a, "a")
+	want(t, b.PutMemberUnder(ctxFor(t), "b", []byte(`{"state":"running"}`), epoch), nil)
+	if m := read(t, a).Member("b"); m == nil || m.State != "running" {
+		t.Fatalf("member %+v", m)
+	}
+	if !b.MemberLeased("b") {
+		t.Fatal("the key hangs on no lease")
+	}
+	want(t, b.PutMemberUnder(ctxFor(t), "b", []byte(`{"state":"stopped"}`), epoch+1), dcs.ErrConflict)
+	want(t, a.Release(ctxFor(t), dcs.Release{Epoch: epoch, Status: status(1, 2)}), nil)
+	want(t, b.PutMemberUnder(ctxFor(t), "b", []byte(`{"state":"stopped"}`), epoch), dcs.ErrConflict)
+	claim(t, a, "a")
+	want(t, b.PutMemberUnder(ctxFor(t), "b", []byte(`{"state":"stopped"}`), epoch), dcs.ErrConflict)
+	if m := read(t, a).Member("b"); m == nil || m.State != "running" {
+		t.Fatalf("a refused write changed the key: %+v", m)
+	}
+}
+
 func testDeleteInitialize(t *testing.T, f Fixture) {
 	a := f.Open(t)
 	f.Put(t, dcs.KeyInitialize, "")

@@ -267,6 +267,15 @@ func (s *Store) Release(ctx context.Context, r dcs.Release) error {
 
 // PutMember implements dcs.Store.
 func (s *Store) PutMember(ctx context.Context, name string, value []byte) error {
+	return s.putMember(ctx, name, value)
+}
+
+// PutMemberUnder implements dcs.Store.
+func (s *Store) PutMemberUnder(ctx context.Context, name string, value []byte, epoch int64) error {
+	return s.putMember(ctx, name, value, epochIs(s.path(dcs.KeyLeader), epoch))
+}
+
+func (s *Store) putMember(ctx context.Context, name string, value []byte, when ...clientv3.Cmp) error {
 	lease, err := s.needLease(ctx)
 	if err != nil {
 		return err
@@ -274,6 +283,7 @@ func (s *Store) PutMember(ctx context.Context, name string, value []byte) error 
 	_, _, err = s.apply(ctx, change{
 		// Only this node writes the key, so the last value wins either way.
 		request: request{op: "write member key", repeatable: true},
+		when:    when,
 		puts:    []dcs.KV{{Key: s.path(dcs.MemberKey(name)), Value: value, LeaseID: lease}},
 	})
 	if errors.Is(err, dcs.ErrLeaseLost) {

@@ -259,6 +259,18 @@ func (c *Client) Release(ctx context.Context, r dcs.Release) error {
 
 // PutMember implements dcs.Store.
 func (c *Client) PutMember(ctx context.Context, name string, value []byte) error {
+	return c.putMember(ctx, name, value, 0)
+}
+
+// PutMemberUnder implements dcs.Store.
+func (c *Client) PutMemberUnder(ctx context.Context, name string, value []byte, epoch int64) error {
+	if epoch <= 0 {
+		epoch = -1 // no key was created then
+	}
+	return c.putMember(ctx, name, value, epoch)
+}
+
+func (c *Client) putMember(ctx context.Context, name string, value []byte, epoch int64) error {
 	c.srv.mu.Lock()
 	defer c.srv.mu.Unlock()
 	if err := c.needLease(ctx); err != nil {
@@ -266,6 +278,9 @@ func (c *Client) PutMember(ctx context.Context, name string, value []byte) error
 	}
 	key := c.path(dcs.MemberKey(name))
 	return c.write(ctx, OpPutMember, []string{key}, func() (int64, []view.Event, error) {
+		if epoch != 0 && c.srv.kvs[c.path(dcs.KeyLeader)].CreateRevision != epoch {
+			return 0, nil, dcs.ErrConflict
+		}
 		if err := c.leased(); err != nil {
 			return 0, nil, err
 		}

@@ -41,6 +41,13 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 		l.ask(ctx, a)
 	case ha.Follow:
 		err = l.short(ctx, func(ctx context.Context) error { return l.Node.Follow(ctx, a.Upstream) })
+	case ha.Freeze:
+		err = l.short(ctx, l.Node.Freeze)
+	case ha.Thaw:
+		err = l.request(ctx, o, func(ctx context.Context) error {
+			mem := ha.MemberDocument(o)
+			return l.DCS.PutMemberUnder(ctx, l.Me.Name, mem.Encode(), a.Epoch)
+		})
 	case ha.ResumeReplay:
 		err = l.short(ctx, l.Node.ResumeReplay)
 	case ha.SyncSlots:
@@ -243,7 +250,12 @@ func (l *Loop) short(ctx context.Context, do func(context.Context) error) error 
 func (l *Loop) ask(ctx context.Context, a ha.AskPeers) {
 	ctx, cancel := l.Timeout(ctx, a.Timeout)
 	defer cancel()
-	answers := l.Peers.Ask(ctx, a.Await, a.Glance)
+	var answers map[string]ha.Peer
+	if a.Ballot == (ha.Ballot{}) {
+		answers = l.Peers.Ask(ctx, a.Await, a.Glance)
+	} else {
+		answers = l.Peers.AskFrozen(ctx, a.Ballot.Epoch, a.Await, a.Glance)
+	}
 	if answers == nil {
 		answers = map[string]ha.Peer{}
 	}
@@ -256,5 +268,5 @@ func (l *Loop) ask(ctx context.Context, a ha.AskPeers) {
 	}
 	missing(a.Await, false)
 	missing(a.Glance, true)
-	l.peers = ha.Peers{AskedAt: l.Now(), Answers: answers}
+	l.peers = ha.Peers{AskedAt: l.Now(), Ballot: a.Ballot, Answers: answers}
 }

@@ -22,6 +22,9 @@ type Node interface {
 	Facts(ctx context.Context) ha.Postgres
 	// Follow points the running standby at another upstream.
 	Follow(ctx context.Context, up ha.Upstream) error
+	// Freeze makes the running standby stream from nobody, and returns once its
+	// WAL receiver is gone and its position complete (ha.Freeze).
+	Freeze(ctx context.Context) error
 	// ResumeReplay lets a standby replay WAL again that has paused.
 	ResumeReplay(ctx context.Context) error
 	// SyncSlots begins the work on replication slots and does not wait for it.
@@ -60,6 +63,8 @@ type Leash interface {
 // too, but not waited for.
 type Peers interface {
 	Ask(ctx context.Context, await, glance []dcs.Member) map[string]ha.Peer
+	// AskFrozen is Ask that has them freeze for the leadership epoch first.
+	AskFrozen(ctx context.Context, epoch int64, await, glance []dcs.Member) map[string]ha.Peer
 }
 
 // Options are what a Loop works with. All fields are required, but for those
@@ -82,6 +87,8 @@ type Options struct {
 	Reinit func() ha.Reinit
 	// Restart returns the newest requests to restart the server; optional.
 	Restart func() ha.Restarts
+	// Freeze returns the serial of the newest request to freeze; optional.
+	Freeze func() int64
 	// Accepted returns the newest word of an operator on what etcd holds; optional.
 	Accepted func() ha.Acceptance
 	// Seen is the newest of etcd that an earlier run saw.
@@ -239,6 +246,9 @@ func (l *Loop) observe(ctx context.Context) ha.Observation {
 	}
 	if l.Options.Restart != nil {
 		o.Restart = l.Options.Restart()
+	}
+	if l.Options.Freeze != nil {
+		o.Freeze = l.Options.Freeze()
 	}
 	if l.Options.Accepted != nil {
 		o.Accepted = l.Options.Accepted()

@@ -142,6 +142,11 @@ func (n *fakeNode) Facts(ctx context.Context) ha.Postgres {
 
 func (n *fakeNode) Follow(context.Context, ha.Upstream) error { n.follows++; return n.follow }
 
+func (n *fakeNode) Freeze(context.Context) error {
+	n.facts.Frozen, n.facts.Upstream = true, ""
+	return nil
+}
+
 func (n *fakeNode) ResumeReplay(context.Context) error          { return nil }
 func (n *fakeNode) SyncSlots(ha.SyncSlots)                      {}
 func (n *fakeNode) SetSyncNames(context.Context, *string) error { return nil }
@@ -173,11 +178,20 @@ func (l *fakeLeash) Disarm(context.Context, int64) error { l.status.Armed = 0; r
 
 func (l *fakeLeash) Suspend(context.Context) error { l.status.Suspended = true; return nil }
 
-type fakePeers struct{ asked int }
+type fakePeers struct {
+	asked   int
+	froze   []int64 // epochs
+	answers map[string]ha.Peer
+}
 
 func (p *fakePeers) Ask(context.Context, []dcs.Member, []dcs.Member) map[string]ha.Peer {
 	p.asked++
 	return nil
+}
+
+func (p *fakePeers) AskFrozen(_ context.Context, epoch int64, _, _ []dcs.Member) map[string]ha.Peer {
+	p.froze = append(p.froze, epoch)
+	return p.answers
 }
 
 // fakeWorker waits until it is told how to end.
