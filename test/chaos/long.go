@@ -55,9 +55,10 @@ func lifeTable(b *strings.Builder, mode string, lives []Life) {
 	for _, l := range lives {
 		if l.GivenUp {
 			givenUp++
+		} else {
+			acked += l.Acked
+			lost += l.Lost
 		}
-		acked += l.Acked
-		lost += l.Lost
 		overlap = max(overlap, l.OverlapMS, l.RoleOverlapMS)
 		took += l.TookMS
 		faults += len(l.Faults)

@@ -12,7 +12,7 @@ func TestLifeTables(t *testing.T) {
 		{Mode: "quorum", Profile: "8/1/2", Faults: []Fault{{"switchover", 300}}, Acked: 5, TookMS: 60000},
 	})
 	for _, want := range []string{
-		"1 faults in 1 lives (0 min, 1 of them given up); 7 writes acknowledged, 1 of them lost; longest overlap of two primaries 5 ms",
+		"1 faults in 1 lives (0 min, 1 of them given up); 0 writes acknowledged, 0 of them lost; longest overlap of two primaries 5 ms",
 		"3 faults in 2 lives (2 min, 0 of them given up); 15 writes acknowledged, 0 of them lost; longest overlap of two primaries 0 ms",
 		"| switchover | 2 | 300 ms | 300 ms | 300 ms |\n| all | 3 | 300 ms | 9000 ms | 9000 ms |",
 	} {
