@@ -319,7 +319,7 @@ func (c *Client) Forget(ctx context.Context) error {
 	return err
 }
 
-// Quit ends the leash. It is refused while a server runs. It returns when the
+// Quit ends the leash, and its hold. It is refused while a server runs. It returns when the
 // connection is closed.
 func (c *Client) Quit(ctx context.Context) error {
 	if _, err := c.call(ctx, request{Op: opQuit}); err != nil {

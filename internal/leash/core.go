@@ -116,7 +116,7 @@ type (
 	Counted struct{ Etcd uint64 }
 	// Forget starts the count of epochs anew (safety S11, on the operator's word).
 	Forget struct{}
-	// Quit asks the leash to leave.
+	// Quit asks the leash to leave, which ends the hold.
 	Quit struct{}
 )
 
@@ -241,6 +241,7 @@ func apply(s State, in Input, now int64) (State, []Action, error) {
 		if s.Phase != NoServer {
 			return s, nil, refuse(CodeServerRuns, "quit refused: a server is %s; stop it first", s.Phase)
 		}
+		s.Armed = false // the next leash takes up what is published, and would hold this epoch without a watchdog
 		s, acts := switchOff(s)
 		return s, append(acts, Leave{}), nil
 	case SetWatchdog:

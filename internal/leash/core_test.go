@@ -3,6 +3,7 @@ package leash
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -184,6 +185,7 @@ func TestStepRules(t *testing.T) {
 		{name: "forget: armed", from: armed(), in: Forget{}, code: CodeArmed},
 		{name: "forget: a primary runs", from: free(phase(Running), writable), in: Forget{}, code: CodeWritable},
 		{name: "quit", from: free(), in: Quit{}, change: same, acts: []Action{Leave{}}},
+		{name: "quit: armed", from: armed(), in: Quit{}, change: func(s *State) { s.Armed = false }, acts: []Action{Leave{}}},
 		{name: "quit: a server runs", from: free(phase(Running)), in: Quit{}, code: CodeServerRuns},
 		{name: "quit: orphans are left", from: free(phase(Sweeping)), in: Quit{}, code: CodeServerRuns},
 		{name: "unknown", from: free(), in: nil, code: CodeInvalid},
@@ -291,6 +293,9 @@ func checkLaw(t *rapid.T, s, n State, ext Extension, in Input, acts []Action, no
 	}
 	if n.Armed && n.Suspended {
 		fail("armed and suspended")
+	}
+	if slices.Contains(acts, Action(Leave{})) && (n.Armed || n.Phase != NoServer) {
+		fail("left while armed, or with a server")
 	}
 	latchedNow := n.Latched > s.Latched
 	if latchedNow && s.Phase == Running && (len(acts) == 0 || acts[0] != Action(SendSignal{syscall.SIGQUIT})) {

@@ -124,6 +124,7 @@ func TestWatchdogRules(t *testing.T) {
 		{name: "suspend", from: guard(WatchdogAutomatic, holding, open(0), phase(Running), writable), in: Suspend{"pause"},
 			change: all(suspended, shut), acts: closes},
 		{name: "quit", from: guard(WatchdogAutomatic, latched, open(0)), in: Quit{}, change: shut, acts: []Action{CloseWatchdog{}, Leave{}}},
+		{name: "quit while armed", from: guard(WatchdogAutomatic, holding, open(0)), in: Quit{}, change: all(unheld, shut), acts: []Action{CloseWatchdog{}, Leave{}}},
 		{name: "quit, refused", from: guard(WatchdogAutomatic, holding, open(0), phase(Running)), in: Quit{}, code: CodeServerRuns, change: same},
 		{name: "the deadline leaves it open", from: guard(WatchdogAutomatic, holding, open(second), due(at)), in: Tick{}, change: all(unheld, func(s *State) { s.Latched = 5 })},
 		{name: "fence leaves it open", from: guard(WatchdogAutomatic, holding, open(0), phase(Running)), in: Fence{},

@@ -138,6 +138,22 @@ func TestWatchdogSwitchedOff(t *testing.T) {
 	dog.want("leave", func() bool { return strings.Count(dog.all+dog.text(), "V") >= 2 })
 }
 
+// TestQuitWhileArmed: the leash after it holds nothing that the watchdog does not guard.
+func TestQuitWhileArmed(t *testing.T) {
+	r := newRig(t)
+	dog := r.watchdog(WatchdogRequired)
+	r.spawn()
+	r.must(r.agent.Arm(r.ctx, 5, in(20*time.Second)))
+	dog.want("arm", func() bool { return r.status().Watchdog.InForce })
+	r.must(r.agent.Quit(r.ctx))
+	dog.want("leave", func() bool { return strings.HasSuffix(dog.text(), "V") })
+	r.spawn()
+	if st := r.status(); st.Armed || st.HighestArmed != 5 {
+		t.Errorf("armed %t, highest epoch %d; want an epoch 5 that is over", st.Armed, st.HighestArmed)
+	}
+	r.refused(r.agent.Arm(r.ctx, 5, in(20*time.Second)), CodeEpoch)
+}
+
 // TestWatchdogRefusals: what mode required refuses, automatic reports.
 func TestWatchdogRefusals(t *testing.T) {
 	for _, c := range []struct {
