@@ -119,6 +119,7 @@ func streams(a Action) (up Upstream, ok bool) {
 		up = a.Upstream
 	case Restart:
 		up = a.Upstream
+	default:
 	}
 	return up, up.ConnURL != ""
 }
