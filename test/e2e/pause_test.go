@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -70,6 +71,22 @@ func TestPauseAndOperators(t *testing.T) {
 	}
 	r.send(standby, "POST", "/restart", nil, 200, "restarted successfully")
 	r.streaming(lab.Boottime())
+
+	// An operator restarts the primary by hand: it leads on, and the leash, whose
+	// child it is not, guards it from the end of the pause.
+	_, offset = r.AgentLog(r.leader, 0)
+	out, err := r.AsServer(r.ctx, r.leader, filepath.Join(r.Options().PGBin, "pg_ctl"), "-D", r.leader.DataDir, "-l", filepath.Join(r.leader.Dir, "by-hand.log"), "-m", "fast", "-w", "restart")
+	if err != nil {
+		t.Fatalf("pg_ctl restart: %v\n%s", err, out)
+	}
+	r.eventually("the server started by hand is taken over", func() bool {
+		log, _ := r.AgentLog(r.leader, offset)
+		return strings.Contains(log, "adopted postmaster")
+	})
+	r.eventually("it leads again", func() bool {
+		leaders := r.Leaders(r.ctx)
+		return len(leaders) == 1 && leaders[0] == r.leader
+	})
 
 	began := lab.Boottime()
 	r.send(r.leader, "POST", "/switchover", object{"leader": r.leader.Name}, 400, "only to a specific candidate in a paused state")
