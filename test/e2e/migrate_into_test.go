@@ -141,6 +141,7 @@ func arrived(s *side, how, dsn string, from *shopper) {
 // docs/migrate-into.md, word for word: a plain server becomes this cluster as its
 // standby, and the database of another one follows by a subscription.
 func TestMigrateInto(t *testing.T) {
+	onlyLong(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	const oldPort, shopPort = 26090, 26091
