@@ -49,6 +49,7 @@ func (w *world) orderRestore(r *rand.Rand) {
 	case old.Open() && cancel && w.copies(w.node(old.Member)) > 0:
 		old.State, old.Error = dcs.RestoreFailed, "taken back"
 		w.putOrder(old)
+		w.ghost.unpromise() // what the restored server acknowledged before the order was done
 	case old.Open() || !ok || len(w.backups) == 0:
 	default:
 		w.newOrder(string(leader.Value), which%len(w.backups))

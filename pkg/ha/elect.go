@@ -229,7 +229,7 @@ func (o *Observation) lostRace() string {
 	}
 	if pending {
 		lag = false
-		if f.Leader == o.Me.Name {
+		if f.Leader == o.Me.Name && f.Candidate != o.Me.Name {
 			if can, _ := o.failoverPossible(failoverQuery{except: f.Candidate}); can {
 				return "a switchover away from me was requested"
 			}

@@ -224,7 +224,7 @@ func TestSlotPlan(t *testing.T) { // 4.2 to 4.4
 		}, "create b"},
 		{"permanent: on the leader of a standby cluster", func(o *Observation) {
 			withPermanent(o)
-			o.Settings.Standby.On, o.PG.Row.InRecovery, o.PG.Row.Replay = true, true, 1000
+			o.Settings.Standby.On, o.Memory.Primary, o.PG.Row.InRecovery, o.PG.Row.Replay = true, false, true, 1000
 			o.Settings.Slots = append(permanent[:2:2], config.Slot{Name: "a", Type: "physical", ClusterType: "standby"}, config.Slot{Name: "b", Type: "physical", ClusterType: "primary"})
 			o.PG.Feedback = false
 			set(o, "phys", phys(800))
