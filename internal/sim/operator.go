@@ -28,9 +28,9 @@ func (p operator) Begin(a ha.Action) {
 	r := n.w.srvr
 	switch a := a.(type) {
 	case ha.Bootstrap:
-		s.dir = ha.DataDirHalfMade
+		s.dir, s.making = ha.DataDirHalfMade, true // until post_bootstrap is over
 		n.finish(between(r, 500*ms, 2*sec), func() string {
-			s.dir, s.signal, s.control = ha.DataDirPresent, false, "in production"
+			s.signal, s.control = false, "in production"
 			s.br, s.flush, s.written, s.known, s.point = &branch{number: 1}, 1000, 1000, 1, 1
 			s.proc, s.recovery, s.closed = ha.ProcessRunning, false, true
 			s.gen++
@@ -44,6 +44,7 @@ func (p operator) Begin(a ha.Action) {
 			if s.proc != ha.ProcessRunning {
 				return "the server is gone"
 			}
+			s.dir, s.making = ha.DataDirPresent, false
 			return ""
 		})
 	case ha.Clone:
@@ -166,7 +167,7 @@ func (p operator) clone(a ha.Clone) {
 		return
 	}
 	n.w.ghost.wipe(n)
-	s.dir, s.restoring = ha.DataDirHalfMade, false
+	s.dir, s.restoring, s.making = ha.DataDirHalfMade, false, false
 	gen := 0
 	if begun != nil {
 		gen = begun.gen
@@ -200,7 +201,7 @@ func (p operator) rewind(a ha.Rewind) {
 		})
 		return
 	}
-	s.dir, s.restoring = ha.DataDirHalfMade, false
+	s.dir, s.restoring, s.making = ha.DataDirHalfMade, false, false
 	n.finish(between(n.w.srvr, 100*ms, 1500*ms), func() string {
 		now := n.source(a.From.Member)
 		if now == nil || now.gen != gen || n.opCancel {

@@ -161,9 +161,10 @@ func (p operator) restore(r dcs.Restore) {
 func (p operator) files(id string, b backup) {
 	n, s := p.n, &p.n.server
 	s.dir, s.signal, s.crashed, s.restored = ha.DataDirHalfMade, false, false, ""
-	s.restoring = true
+	s.restoring, s.making = true, false
 	n.w.ghost.unpromise()
-	n.w.ghost.restored = nil // it may go back to before the last one
+	n.w.ghost.sync.noted[n.index] = false // until /sync names it anew
+	n.w.ghost.restored = nil              // it may go back to before the last one
 	n.step(between(n.w.srvr, 300*ms, 3*sec), func() {
 		if n.w.now < n.w.plan.Heal && n.w.srvr.IntN(8) == 0 && n.w.copies(n) > 0 {
 			n.end("the repository is damaged")
@@ -243,6 +244,9 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 	if o.DCS.Cluster != nil {
 		g.handsOver(n, o, d)
 	}
+	if _, restores := d.Action.(ha.Restore); restores && o.Leash.Armed == 0 {
+		g.w.fail("R3", "%s begins a restore with leash %+v", n.name, o.Leash)
+	}
 	if _, claims := d.Action.(ha.Claim); !claims || o.Memory.Lease.Epoch != 0 {
 		return
 	}
@@ -253,11 +257,12 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 	}
 }
 
-// restore (R3): what must be true when a restore begins.
+// restore (R3): what must be true when a restore begins. A leash that died since
+// that was decided took the server along, and tells nothing.
 func (g *ghost) restore(n *node, r *dcs.Restore) {
 	l := &n.leash
 	switch {
-	case l.armed == 0 || l.deadline <= n.clock() || l.armed < g.lastSeen:
+	case l.armed != 0 && (l.deadline <= n.clock() || l.armed < g.lastSeen):
 		g.w.fail("R3", "%s begins a restore with leash %+v, newest epoch %d", n.name, l.Status(), g.lastSeen)
 	case n.server.dir == ha.DataDirHalfMade && n.server.proc != ha.ProcessDown:
 		g.w.fail("R3", "%s begins a restore over a server that runs", n.name)

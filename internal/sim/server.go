@@ -59,6 +59,7 @@ type server struct {
 
 	// On disk.
 	dir     ha.DataDir
+	making  bool // dir is half-made by a bootstrap
 	signal  bool // standby.signal
 	control string
 	br      *branch
@@ -156,7 +157,7 @@ func (s *server) Facts(ctx context.Context) ha.Postgres {
 	}
 	pg.DataDir = s.dir
 	if s.dir != ha.DataDirPresent {
-		pg.Problem = "an interrupted copy"
+		pg.Problem, pg.HalfBootstrap = "an interrupted copy", s.making && s.dir == ha.DataDirHalfMade
 		return pg
 	}
 	pg.SystemID, pg.StandbySignal, pg.Crashed = systemID, s.signal, s.crashed
