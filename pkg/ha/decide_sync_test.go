@@ -266,6 +266,13 @@ func TestSyncElection(t *testing.T) {
 			o.DCS.Cluster.Members = append(o.DCS.Cluster.Members, member("n2", "replica"))
 			o.Peers.Answers = map[string]Peer{"n2": standbyPeer(1000), "n3": {}}
 		}, ElectionWins, ""},
+		{"a voter on a timeline that was left", config.SyncQuorum, dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n1", "n3"}}, func(o *Observation) {
+			o.PG.Row.Timeline++
+			o.DCS.Cluster.Status.Beat.Timeline = o.PG.Row.Timeline
+			old := standbyPeer(2000)
+			old.Timeline = o.PG.Row.Timeline - 1
+			o.Peers.Answers["n3"] = old
+		}, ElectionWins, ""},
 		{"its candidate is the leader itself", config.SyncQuorum, dcs.Sync{Leader: "n1", Quorum: 1, Standbys: []string{"n2", "n3"}}, func(o *Observation) {
 			o.DCS.Cluster.Failover = &dcs.Failover{Leader: "n1", Candidate: "n1", ModRevision: 7}
 			o.DCS.Cluster.Members = append(o.DCS.Cluster.Members, member("n2", "replica"))

@@ -266,8 +266,9 @@ func (o *Observation) compare(lag bool, skip string) string {
 			continue
 		case !p.InRecovery:
 			return mem.Name + " still runs as a primary"
-		case o.leftBehind(p), o.unlisted(mem.Name): // it cannot win, however much WAL it has
+		case o.unlisted(mem.Name): // it cannot win, however much WAL it has
 			continue
+		case o.leftBehind(p): // nor can it, and of this timeline it has acknowledged nothing
 		case p.Position > mine && sync && mem.Name == s.Leader: // what it has more was acknowledged to nobody
 			votes.ahead = true
 			continue
