@@ -36,7 +36,6 @@ func (p operator) Begin(a ha.Action) {
 			s.gen++
 			s.sync.write(&n.settings, true)
 			s.inForce(s.sync.file)
-			n.w.ghost.bootstrap(n, s.br)
 			return ""
 		})
 	case ha.PostBootstrap:
@@ -45,6 +44,7 @@ func (p operator) Begin(a ha.Action) {
 				return "the server is gone"
 			}
 			s.dir, s.making = ha.DataDirPresent, false
+			n.w.ghost.bootstrap(n, s.br)
 			return ""
 		})
 	case ha.Clone:
