@@ -236,6 +236,25 @@ func TestQuietMember(t *testing.T) {
 	})
 }
 
+// A request that was given up long ago arrives after all, and says what is over.
+func TestLateMemberWrite(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.standby(t)
+		r.step(t)
+		key := base + "/members/n1"
+		good, _ := r.srv.Get(key)
+		late := dcs.Member{Name: "n1", State: "starting", Role: "replica"}
+		if _, err := r.srv.Put(key, late.Encode(), good.LeaseID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		r.step(t)
+		if now, ok := r.srv.Get(key); !ok || string(now.Value) != string(good.Value) {
+			t.Errorf("the key says %s, want %s", now.Value, good.Value)
+		}
+	})
+}
+
 func TestConfigure(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.step(t)

@@ -43,7 +43,7 @@ func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
 	if p, before := mem.Progress, l.member.positions.Progress; p != nil && (before == nil || *p != *before) {
 		moved, half = true, o.Now.Sub(l.member.at) >= ha.ProgressPeriod
 	}
-	if leased := l.DCS.MemberLeased(l.Me.Name); !leased || !bytes.Equal(document, l.member.document) || moved && half {
+	if leased := l.DCS.MemberLeased(l.Me.Name); !leased || !bytes.Equal(document, l.member.document) || half && (moved || l.overwritten(o, &mem)) {
 		if l.stopping { // the last words of an agent must not hold up its end
 			var cancel context.CancelFunc
 			ctx, cancel = l.Timeout(ctx, time.Second)
@@ -59,6 +59,16 @@ func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
 		}
 	}
 	l.keepAlive(ctx, o)
+}
+
+// overwritten: the key does not say what was written last. A request that was
+// given up can still arrive, after a newer one.
+func (l *Loop) overwritten(o *ha.Observation, written *dcs.Member) bool {
+	if o.DCS.Cluster == nil {
+		return false
+	}
+	shown := o.DCS.Cluster.Member(l.Me.Name)
+	return shown != nil && (shown.State != written.State || shown.Role != written.Role || shown.Timeline != written.Timeline)
 }
 
 // lapsing: the leadership could not be renewed, and the server that may still
