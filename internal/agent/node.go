@@ -174,6 +174,16 @@ func (n *node) MoveAside(ctx context.Context) error {
 	return n.srv.MoveAside()
 }
 
+// FinishBootstrap implements loop.Node.
+func (n *node) FinishBootstrap(ctx context.Context) error {
+	if err := n.acquire(ctx); err != nil {
+		return err
+	}
+	defer n.release()
+	n.forgetDisk()
+	return n.srv.Finish()
+}
+
 // apply writes the configuration files and lets the server read them; without
 // force only if one of them changed.
 func (n *node) apply(force bool) {

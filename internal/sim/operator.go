@@ -28,7 +28,7 @@ func (p operator) Begin(a ha.Action) {
 	r := n.w.srvr
 	switch a := a.(type) {
 	case ha.Bootstrap:
-		s.dir, s.making = ha.DataDirHalfMade, true // until post_bootstrap is over
+		s.dir, s.making = ha.DataDirHalfMade, true // until FinishBootstrap
 		n.finish(between(r, 500*ms, 2*sec), func() string {
 			s.signal, s.control = false, "in production"
 			s.br, s.flush, s.written, s.known, s.point = &branch{number: 1}, 1000, 1000, 1, 1
@@ -43,8 +43,6 @@ func (p operator) Begin(a ha.Action) {
 			if s.proc != ha.ProcessRunning {
 				return "the server is gone"
 			}
-			s.dir, s.making = ha.DataDirPresent, false
-			n.w.ghost.bootstrap(n, s.br)
 			return ""
 		})
 	case ha.Clone:

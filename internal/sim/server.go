@@ -158,6 +158,9 @@ func (s *server) Facts(ctx context.Context) ha.Postgres {
 	pg.DataDir = s.dir
 	if s.dir != ha.DataDirPresent {
 		pg.Problem, pg.HalfBootstrap = "an interrupted copy", s.making && s.dir == ha.DataDirHalfMade
+		if pg.HalfBootstrap && s.br != nil {
+			pg.SystemID = systemID
+		}
 		return pg
 	}
 	pg.SystemID, pg.StandbySignal, pg.Crashed = systemID, s.signal, s.crashed
@@ -218,6 +221,13 @@ func (s *server) SyncSlots(ha.SyncSlots) {}
 // MoveAside implements loop.Node.
 func (s *server) MoveAside(context.Context) error {
 	s.dir = ha.DataDirEmpty
+	return nil
+}
+
+// FinishBootstrap implements loop.Node.
+func (s *server) FinishBootstrap(context.Context) error {
+	s.dir, s.making = ha.DataDirPresent, false
+	s.n.w.ghost.bootstrap(s.n, s.br)
 	return nil
 }
 

@@ -101,6 +101,9 @@ type (
 	// MoveAside renames a data directory that this run made and could not
 	// finish to <dir>.failed.
 	MoveAside struct{}
+	// FinishBootstrap removes the mark of an unfinished bootstrap from the data
+	// directory, once the cluster goes by its identifier.
+	FinishBootstrap struct{}
 	// Exit ends the agent. Code 0 is an ordinary end.
 	Exit struct {
 		Code    int
@@ -212,6 +215,7 @@ func (WriteSync) action()       {}
 func (SetSyncNames) action()    {}
 func (CleanFailover) action()   {}
 func (MoveAside) action()       {}
+func (FinishBootstrap) action() {}
 func (Exit) action()            {}
 func (Bootstrap) action()       {}
 func (PostBootstrap) action()   {}

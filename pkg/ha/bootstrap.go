@@ -30,6 +30,8 @@ func (o *Observation) releaseKey(clean bool) Release {
 func emptyDirectory(o *Observation) Decision {
 	m, c := &o.Memory, o.DCS.Cluster
 	switch {
+	case o.PG.HalfBootstrap && o.published(): // this node died when nothing else was left to do
+		return o.then(FinishBootstrap{}, BootstrapPublishes)
 	case o.PG.Process != ProcessDown:
 		return o.begin(Stop{Mode: StopImmediate}, DataDirBad, o.PG.Problem)
 	case o.leaderIsMe() || m.Lease.Epoch != 0: // D2x
@@ -138,6 +140,8 @@ func bootstrapping(o *Observation) Decision {
 			return o.then(nil, BootstrapCleans)
 		case c.Initialize == nil || c.Initialize.SystemID != o.PG.SystemID:
 			return o.then(WriteInitialize{SystemID: o.PG.SystemID, Revision: initializeRevision(c)}, BootstrapPublishes)
+		case o.PG.HalfBootstrap: // the mark stayed till now: who dies before begins anew
+			return o.then(FinishBootstrap{}, BootstrapPublishes)
 		case c.Config == nil:
 			return o.then(WriteConfig{}, BootstrapPublishes)
 		case c.Leader == nil:

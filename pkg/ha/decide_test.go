@@ -342,6 +342,14 @@ func TestBootstrap(t *testing.T) { // tables C and D
 		}), reason: BootstrapWaits},
 		{name: "C3 initdb done: roles", change: and(step(BootstrapWon), func(o *Observation) { ended(o, OpBootstrap, "") }), action: PostBootstrap{}, reason: BootstrapPost},
 		{name: "C4 identifier first", change: step(BootstrapRoles), action: WriteInitialize{}, reason: BootstrapPublishes, check: wants(WriteInitialize{SystemID: sysID, Revision: 4})},
+		{name: "C4 then the mark goes", change: and(step(BootstrapRoles), func(o *Observation) {
+			o.DCS.Cluster.Initialize.SystemID = sysID
+			o.PG.DataDir, o.PG.HalfBootstrap = DataDirHalfMade, true
+		}), action: FinishBootstrap{}, reason: BootstrapPublishes},
+		{name: "C4 the agent died between identifier and mark", change: func(o *Observation) {
+			o.Memory, o.DCS.Cluster.Leader = Memory{}, nil
+			o.PG.DataDir, o.PG.HalfBootstrap = DataDirHalfMade, true
+		}, action: FinishBootstrap{}, reason: BootstrapPublishes},
 		{name: "C4 then /config", change: and(step(BootstrapRoles), func(o *Observation) { o.DCS.Cluster.Initialize.SystemID = sysID }), action: WriteConfig{}, reason: BootstrapPublishes},
 		{name: "C4 then the lock", change: and(step(BootstrapRoles), func(o *Observation) {
 			o.DCS.Cluster.Initialize.SystemID = sysID

@@ -106,8 +106,9 @@ type PostBootstrapOptions struct {
 	Script []string // empty: none
 }
 
-// PostBootstrap makes the roles in a new, running primary, runs the user's
-// script and removes the marker (ha-behaviour 6.8).
+// PostBootstrap makes the roles in a new, running primary and runs the user's
+// script (ha-behaviour 6.8). The marker stays until the cluster is published:
+// Finish removes it.
 func (s *Server) PostBootstrap(ctx context.Context, o PostBootstrapOptions) error {
 	if err := s.ensureSuperuser(ctx, s.admin.do); err != nil {
 		return err
@@ -118,10 +119,7 @@ func (s *Server) PostBootstrap(ctx context.Context, o PostBootstrapOptions) erro
 			return err
 		}
 	}
-	if err := s.ensureOthers(ctx, s.admin.do); err != nil {
-		return err
-	}
-	return s.Finish()
+	return s.ensureOthers(ctx, s.admin.do)
 }
 
 // session runs a function on a connection to the local server.

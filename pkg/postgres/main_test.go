@@ -236,6 +236,7 @@ func makeTemplate(t *testing.T) {
 	}}))
 	n.start(StartOptions{Role: RolePrimary, Bootstrap: true})
 	must(t, n.PostBootstrap(ctx, PostBootstrapOptions{}))
+	must(t, n.Finish())
 	n.sql("CREATE TABLE public.t (id int)")
 	must(t, n.Stop(ctx, StopFast, true))
 	dir, err := os.MkdirTemp("", "pgtemplate")

@@ -422,6 +422,7 @@ func TestBackrestMistakes(t *testing.T) {
 	must(t, other.Initdb(ctx, InitdbOptions{}))
 	other.start(StartOptions{Role: RolePrimary, Bootstrap: true})
 	must(t, other.PostBootstrap(ctx, PostBootstrapOptions{}))
+	must(t, other.Finish())
 	for what, do := range map[string]func(*Server) error{"create": create, "backup": backup} {
 		if err := do(other.Server); !errors.Is(err, ErrForeignRepository) || !strings.Contains(err.Error(), "pgha.backup.stanza") {
 			t.Errorf("%s in another cluster's stanza: %v", what, err)

@@ -91,6 +91,7 @@ func TestCustomBootstrap(t *testing.T) {
 		t.Errorf("before PostBootstrap: %+v", d)
 	}
 	must(t, n.PostBootstrap(ctx, PostBootstrapOptions{}))
+	must(t, n.Finish())
 	if d := n.State(); d.State != DirPresent {
 		t.Errorf("after PostBootstrap: %+v", d)
 	}

@@ -400,6 +400,7 @@ func TestRewindFailures(t *testing.T) {
 	must(t, other.Initdb(ctx, InitdbOptions{}))
 	other.start(StartOptions{Role: RolePrimary, Bootstrap: true})
 	must(t, other.PostBootstrap(ctx, PostBootstrapOptions{}))
+	must(t, other.Finish())
 	must(t, a.Stop(ctx, StopFast, false))
 	if res, err := a.Rewind(ctx, other.upstream()); res != RewindFailed || err == nil {
 		t.Errorf("rewind from a foreign cluster: %v, %v", res, err)

@@ -222,6 +222,7 @@ func TestBootstrapFromRepository(t *testing.T) {
 		t.Errorf("rows %q", got)
 	}
 	must(t, last.PostBootstrap(testContext(t), PostBootstrapOptions{}))
+	must(t, last.Finish())
 	if d := last.State(); d.State != DirPresent {
 		t.Errorf("state %+v", d)
 	}

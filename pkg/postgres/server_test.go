@@ -41,6 +41,7 @@ func TestBootstrap(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "post.sh")
 	must(t, os.WriteFile(script, []byte("#!/bin/sh\nprintf %s \"$1|$2|$PGOPTIONS|$(cat $PGPASSFILE)\" > "+script+".out\n"), 0o700))
 	must(t, n.PostBootstrap(ctx, PostBootstrapOptions{Script: []string{script, "first"}}))
+	must(t, n.Finish())
 	if d := n.State(); d.State != DirPresent {
 		t.Fatalf("after post bootstrap: %v, want present", d)
 	}

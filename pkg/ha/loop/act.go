@@ -54,6 +54,8 @@ func (l *Loop) act(ctx context.Context, o *ha.Observation, a ha.Action) ha.Outco
 		l.Node.SyncSlots(a)
 	case ha.MoveAside:
 		err = l.short(ctx, l.Node.MoveAside)
+	case ha.FinishBootstrap:
+		err = l.short(ctx, l.Node.FinishBootstrap)
 	case ha.WriteInitialize:
 		err = l.put(ctx, o, dcs.Write{Key: dcs.KeyInitialize, Value: []byte(a.SystemID), Revision: &a.Revision})
 	case ha.DropInitialize:

@@ -34,6 +34,8 @@ type Node interface {
 	SetSyncNames(ctx context.Context, names *string) error
 	// MoveAside renames the data directory this run made to <dir>.failed.
 	MoveAside(ctx context.Context) error
+	// FinishBootstrap marks the data directory this run made as whole.
+	FinishBootstrap(ctx context.Context) error
 }
 
 // Operator runs long actions, one at a time.

@@ -153,6 +153,8 @@ func (n *fakeNode) SetSyncNames(context.Context, *string) error { return nil }
 
 func (n *fakeNode) MoveAside(context.Context) error { return nil }
 
+func (n *fakeNode) FinishBootstrap(context.Context) error { return nil }
+
 type fakeLeash struct {
 	status  ha.Leash
 	extends []ha.Instant
