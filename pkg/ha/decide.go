@@ -172,6 +172,7 @@ func (o *Observation) noteOutcome() {
 	case TakeBack:
 		if last.Result == ResultOK {
 			m.Lease = Resumed(o, a.Epoch).Extended(last.Sent, last.Timing, last.Beat)
+			m.SyncUnsure = true // what the agent before me sent
 		}
 	case Renew:
 		switch last.Result {
@@ -206,6 +207,8 @@ func (o *Observation) noteOutcome() {
 		if a.SystemID == "" && last.Result == ResultOK {
 			m.Bootstrap = BootstrapWon
 		}
+	case WriteSync:
+		m.SyncUnsure = last.Result == ResultUnknown
 	case WriteFailsafe:
 		m.FailsafeSent.Done = last.Result == ResultOK
 	case MoveAside:

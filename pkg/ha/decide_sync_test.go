@@ -148,6 +148,11 @@ func TestSyncPasses(t *testing.T) {
 			o.DCS.Cluster.Sync.Quorum = 1
 			o.PG.Row.Replication = o.PG.Row.Replication[1:]
 		}, []string{"names ANY 1 (n3)", `sync {"leader":"n1","quorum":0,"sync_standby":"n3"}`, LeaderNoAction.String()}},
+		{"a write that may still arrive: the key is written again first", config.SyncQuorum, func(o *Observation) {
+			standing(o, "ANY 1 (n3)", "n2", "n3")
+			o.DCS.Cluster.Sync.Quorum = 1
+			o.Last = Outcome{Action: WriteSync{Sync: dcs.Sync{Leader: "n1", Standbys: []string{"n3"}}}, Result: ResultUnknown}
+		}, []string{`sync {"leader":"n1","quorum":1,"sync_standby":"n2,n3"}`, "names ANY 1 (n2,n3)", LeaderNoAction.String()}},
 		{"quorum, strict, nobody is left", config.SyncQuorum, func(o *Observation) {
 			standing(o, "ANY 1 (n2,n3)", "n2", "n3")
 			o.DCS.Cluster.Sync.Quorum = 1

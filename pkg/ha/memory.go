@@ -98,6 +98,9 @@ type Memory struct {
 	SlotsCopied Instant
 
 	Sync SyncMemory
+	// SyncUnsure: a write of /sync may still arrive. It is guarded by the revision,
+	// so that any later write ends it.
+	SyncUnsure bool
 	// LeavesSync is since when this standby asks to be relieved of synchronous
 	// duty, because its server is to be stopped; 0: it does not.
 	LeavesSync Instant

@@ -211,6 +211,8 @@ func keepSync(o *Observation) (d Decision, ok bool) {
 		return d, false
 	case o.DCS.Cluster.Invalid[dcs.KeySync] != "" || s == nil || s.Leader == "":
 		return o.writeSync(dcs.Sync{Leader: o.Me.Name})
+	case o.Memory.SyncUnsure: // the next step must not be taken on what that may change
+		return o.writeSync(*s)
 	case o.Settings.Sync.Mode == config.SyncQuorum:
 		return o.keepQuorum(s, have)
 	}
