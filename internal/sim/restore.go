@@ -244,8 +244,8 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 	if o.DCS.Cluster != nil {
 		g.handsOver(n, o, d)
 	}
-	if _, restores := d.Action.(ha.Restore); restores && o.Leash.Armed == 0 {
-		g.w.fail("R3", "%s begins a restore with leash %+v", n.name, o.Leash)
+	if _, restores := d.Action.(ha.Restore); restores && n.leash.armed == 0 {
+		g.w.fail("R3", "%s begins a restore with leash %+v", n.name, n.leash.Status())
 	}
 	if _, claims := d.Action.(ha.Claim); !claims || o.Memory.Lease.Epoch != 0 {
 		return

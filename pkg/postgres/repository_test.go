@@ -208,7 +208,9 @@ func TestBootstrapFromRepository(t *testing.T) {
 	ctx, cancel = context.WithCancel(testContext(t))
 	o.Segment = func(string) { cancel() }
 	go func() {
-		eventually(t, "replay begins", func() bool { note, _ := again.loadRepair(); return note.Phase == phaseReplay })
+		pause := backoff{next: time.Millisecond, max: 20 * time.Millisecond}
+		for note, _ := again.loadRepair(); note.Phase != phaseReplay && pause.wait(ctx, nil) == nil; note, _ = again.loadRepair() {
+		}
 		cancel()
 	}()
 	if err := again.BootstrapFromRepository(ctx, o, nil); err == nil {
