@@ -140,6 +140,7 @@ func (s *site) ran(n *lab.Node, what lab.Target, since time.Duration) time.Durat
 // goes on with the order; its rows are exactly those of the target, or, if the
 // order failed, nothing is missing at all.
 func TestBackupKillRestore(t *testing.T) {
+	onlyLong(t)
 	t.Parallel() // a cluster of its own
 	s := startSite(t, nil)
 	s.fill(80)
