@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
 func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
@@ -102,6 +103,11 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 			o.PG.Row.InRecovery = false
 			o.DCS.Cluster.History = &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 1}}}
 		}, action: Stop{}, reason: DemoteNoLock},
+		{name: "2.1.4 primary after a claim that announced a higher timeline", change: func(o *Observation) {
+			leaderless(o)
+			o.PG.Row.InRecovery = false
+			o.DCS.Cluster.Status.Beat.Next = 2
+		}, action: Stop{}, reason: DemoteNoLock},
 		{name: "2.1.4 running primary on the newest timeline", change: func(o *Observation) { leaderless(o); o.PG.Row.InRecovery = false }, action: Claim{}, reason: ElectionWins},
 		{name: "2.1.8 the watchdog is required and cannot be used", change: func(o *Observation) { leaderless(o); unwatched(o) }, reason: ElectionRefused},
 		{name: "2.1.8 the watchdog is not required", change: func(o *Observation) {
@@ -190,6 +196,14 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 			failover(o, "n1", "")
 			o.Peers.Answers["n3"] = Peer{}
 		}, action: Claim{}, reason: ElectionWins},
+		{name: "2.4 switchover away from me, and nobody else is in /failsafe", change: func(o *Observation) {
+			leaderless(o)
+			failover(o, "n1", "")
+			o.Settings.Failsafe = true
+			o.DCS.Cluster.Failsafe = &dcs.Failsafe{Members: map[string]string{"n1": "http://n1:8008/patroni"}}
+		}, action: Claim{}, reason: ElectionWins},
+		{name: "2.4 a scheduled switchover takes nobody that lags", change: func(o *Observation) { scheduledLag(o, "") }, reason: ElectionRefused},
+		{name: "2.4 nor its candidate", change: func(o *Observation) { scheduledLag(o, "n1") }, reason: ElectionRefused},
 		{name: "U3 refused with a request pending: compares later", change: func(o *Observation) { leaderless(o); failover(o, "n2", "n3") }, reason: ElectionRefused,
 			check: func(t *testing.T, d Decision) {
 				if d.Memory.Rewind != RewindCheck {
@@ -197,4 +211,17 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 				}
 			}},
 	})
+}
+
+// scheduledLag: a leader died at the time of a switchover, and this node is too
+// far behind it.
+func scheduledLag(o *Observation, candidate string) {
+	leaderless(o)
+	o.DCS.Cluster.Status.Beat.Released = true
+	o.DCS.Cluster.Status.Optime = o.PG.Row.Position + wal.LSN(o.maxLag()) + 1
+	o.Memory.Leaderless = o.Now.Add(-time.Hour)
+	failover(o, "n2", candidate).ScheduledAt = o.Wall
+	for name := range o.Peers.Answers {
+		o.Peers.Answers[name] = Peer{}
+	}
 }

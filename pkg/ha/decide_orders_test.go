@@ -109,6 +109,11 @@ func TestPaused(t *testing.T) { // 1.23, G1, H1, H2, H4
 			no(o)
 			o.DCS.Cluster.Status.Beat = nil
 		}, action: Claim{}, reason: ElectionWins},
+		{name: "1.23.3 nor below one that a later claim announced", change: func(o *Observation) {
+			paused3(o)
+			no(o)
+			o.DCS.Cluster.Status.Beat.Released, o.DCS.Cluster.Status.Beat.Holder, o.DCS.Cluster.Status.Beat.Next = true, "h2", 2
+		}, reason: PausedNoAction},
 		{name: "1.23.3 not on a timeline that was left", change: func(o *Observation) { // S2: all others would take its word for etcd going back
 			paused3(o)
 			no(o)

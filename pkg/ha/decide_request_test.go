@@ -45,6 +45,12 @@ func TestScheduledSwitchover(t *testing.T) {
 		{name: "the candidate leads already", change: func(o *Observation) { at(o, "", "n1", time.Hour) }, action: CleanFailover{}, reason: FailoverCleaned, check: because(changed)},
 		{name: "1.23.17 in pause it is kept", change: func(o *Observation) { paused3(o); at(o, "n3", "n2", -time.Hour) }, reason: PausedNoAction},
 		{name: "a replica does nothing about it", change: func(o *Observation) { replica(o); at(o, "n2", "n1", 0) }, reason: SecondaryNoAction},
+		{name: "nobody that /failsafe names can take over", change: func(o *Observation) {
+			good(o)
+			at(o, "n1", "n2", 0)
+			o.Settings.Failsafe = true
+			o.DCS.Cluster.Failsafe = &dcs.Failsafe{Members: map[string]string{"n1": "http://n1:8008/patroni"}}
+		}, action: CleanFailover{}, reason: FailoverCleaned, check: because("no good candidate has been found")},
 		{name: "nobody can take over at its time", change: func(o *Observation) { answered(o, Peer{}, Peer{}); at(o, "n1", "n2", 0) }, action: CleanFailover{}, reason: FailoverCleaned, check: because("no good candidate has been found")},
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
@@ -155,6 +156,12 @@ func TestRestoreOfMine(t *testing.T) {
 		{name: "done: written, with the timeline", change: func(o *Observation) { restored1(o, "") }, action: WriteRestore{}, reason: RestorePublishes,
 			check: writes(func(r *dcs.Restore) { r.State, r.Timeline = dcs.RestoreDone, 4 })},
 		{name: "done: not before the beat tells the new timeline", change: func(o *Observation) { restored1(o, ""); o.DCS.Cluster.Status.Beat.Timeline = 3 }, reason: RestorePublishes},
+		{name: "done: not before the server waits for whom /sync lets elect (S5)", change: func(o *Observation) {
+			restored1(o, "")
+			o.Settings.Sync = SyncSettings{Mode: config.SyncOn, Strict: true, Count: 2}
+			o.DCS.Cluster.Sync = &dcs.Sync{Leader: "n1", Standbys: []string{"n2", "n3"}}
+			o.PG.Row.SyncNames = "n2"
+		}, action: SetSyncNames{}, reason: SyncSetsNames},
 		{name: "done: not before /status tells the new position", change: func(o *Observation) { restored1(o, ""); o.DCS.Cluster.Status.Optime = 1000 }, reason: RestorePublishes},
 		{name: "done: not while the server does not answer", change: func(o *Observation) { restored1(o, ""); o.PG.Known = false }, reason: LeaderNoQuery},
 		{name: "done, and crashed: started as any primary", change: func(o *Observation) { restored1(o, ""); down(o, "in production") }, action: Start{}, reason: StartAsPrimary},

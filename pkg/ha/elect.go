@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
 // elect is table U: nobody holds the lock, and this node's server runs.
@@ -131,6 +132,8 @@ func (o *Observation) unfit() string {
 		return "the cluster has no system identifier yet"
 	case o.PG.Row.Timeline < o.reached(): // 2.1.4, and S2 for whomever an operator named
 		return fmt.Sprintf("my timeline %d is older than the cluster's %d", o.PG.Row.Timeline, clusterTimeline(c))
+	case o.overtaken():
+		return "a later leader may have made a timeline above mine"
 	case o.watchdogFault() != "" && !o.Settings.Standby.On: // 2.1.8, for a running primary too: it could not be armed
 		return "the watchdog is required and cannot be used: " + o.watchdogFault()
 	case o.unlisted(o.Me.Name): // for a running primary too: a leader that lives by the others would not hear of its claim
@@ -145,6 +148,14 @@ func (o *Observation) unfit() string {
 		return o.fault()
 	}
 	return o.syncUnfit()
+}
+
+// overtaken: this server runs as a primary, and a later leadership of somebody
+// else has announced a higher timeline. Whether it came to be may be known to
+// nobody: the agent can have died between the promotion and the next beat.
+func (o *Observation) overtaken() bool {
+	st := o.DCS.Cluster.Status
+	return !o.PG.Row.InRecovery && st != nil && st.Beat != nil && st.Beat.Holder != o.Me.Holder && st.Beat.Next > o.PG.Row.Timeline
 }
 
 // racers are the other members that could hold more WAL: those of the last
@@ -217,18 +228,19 @@ const peerTimeout = 2 * time.Second
 func (o *Observation) lostRace() string {
 	f := o.raceRequest()
 	pending := f != nil
-	lag, skip := true, ""
+	// A leader that hands over at the time of a request has seen to its lag.
+	limited, skip := !pending || !f.ScheduledAt.IsZero(), ""
 	switch {
+	case limited && o.PG.Row.InRecovery && o.lags(o.PG.Row.Position):
+		return fmt.Sprintf("my WAL position %s is more than %d bytes behind the last leader's %s", o.PG.Row.Position, o.maxLag(), o.DCS.Cluster.Status.Optime)
 	case o.unopposed():
 		return ""
 	case pending && f.Candidate != "":
-		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && !o.leftBehind(p) && !o.opposed(p) && !o.unlisted(f.Candidate) && o.DCS.Cluster.Member(f.Candidate) != nil {
+		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && !o.leftBehind(p) && !o.opposed(p) && !o.unlisted(f.Candidate) && !(limited && o.lags(p.Position)) && o.DCS.Cluster.Member(f.Candidate) != nil {
 			return "leaving it to the requested candidate " + f.Candidate
 		}
-		lag = false
 	}
 	if pending {
-		lag = false
 		if f.Leader == o.Me.Name && f.Candidate != o.Me.Name {
 			if can, _ := o.failoverPossible(failoverQuery{except: f.Candidate}); can {
 				return "a switchover away from me was requested"
@@ -240,7 +252,13 @@ func (o *Observation) lostRace() string {
 	if !o.PG.Row.InRecovery {
 		return "" // 2.1.4: a running primary on the newest timeline
 	}
-	return o.compare(lag, skip)
+	return o.compare(skip)
+}
+
+// lags tells whether a standby at this position may not take over by itself (S4).
+func (o *Observation) lags(at wal.LSN) bool {
+	st := o.DCS.Cluster.Status
+	return st != nil && st.Optime.Sub(at) > o.maxLag()
 }
 
 // leftBehind: a standby of a timeline that the cluster has left refuses to race
@@ -249,11 +267,8 @@ func (o *Observation) leftBehind(p Peer) bool {
 	return p.Timeline != 0 && p.Timeline < o.reached()
 }
 
-func (o *Observation) compare(lag bool, skip string) string {
-	c, mine := o.DCS.Cluster, o.PG.Row.Position
-	if lag && c.Status != nil && c.Status.Optime.Sub(mine) > o.maxLag() {
-		return fmt.Sprintf("my WAL position %s is more than %d bytes behind the last leader's %s", mine, o.maxLag(), c.Status.Optime)
-	}
+func (o *Observation) compare(skip string) string {
+	mine := o.PG.Row.Position
 	s, sync := o.voters()
 	var votes poll
 	for _, mem := range o.racers() {

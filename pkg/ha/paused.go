@@ -109,6 +109,8 @@ func pausedLeaderless(o *Observation) Decision {
 		return o.rest(PausedNoAction, ", leaving it to the requested candidate "+f.Candidate)
 	case (!o.PG.Row.InRecovery || o.wanted()) && o.PG.Row.Timeline < o.reached(): // S2, whoever named or promoted it
 		return o.rest(PausedNoAction, ", there is no leader, and my timeline is older than the cluster's")
+	case o.overtaken():
+		return o.rest(PausedNoAction, ", there is no leader, and a later one may have made a timeline above mine")
 	case !o.PG.Row.InRecovery && known && o.Memory.holdOff(o) == 0: // 3
 		return o.then(Claim{}, ElectionWins)
 	case o.wanted() && o.DCS.Cluster.Failover.ScheduledAt.IsZero() && !o.Settings.NoFailover: // 2, 2.1.2

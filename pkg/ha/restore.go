@@ -215,6 +215,10 @@ func publishRestored(o *Observation, r *dcs.Restore) (d Decision, ok bool) {
 	if b := o.ownBeat(); b == nil || b.Timeline < o.PG.Row.Timeline || o.DCS.Cluster.Status.Optime > o.PG.Row.Position {
 		return o.rest(RestorePublishes), true
 	}
+	// Until the order is done nobody races, whatever the server waits for.
+	if d, ok := beforePromotion(o); ok {
+		return d, true
+	}
 	next := *r
 	next.State, next.Ended, next.Error = dcs.RestoreDone, o.Wall, ""
 	next.Timeline = max(o.Memory.Restore.Timeline, o.PG.Row.Timeline)

@@ -26,10 +26,10 @@ func (u *SlotUsage) Percent() int {
 	return int(100 * (float64(u.Kept) / float64(u.Budget)))
 }
 
-// Levels of a slot's budget.
+// Levels of a slot's budget, in percent.
 const (
-	slotTight  = 80 // percent, from which on there is a warning
-	slotAtEase = 70 // below, the warning is taken back
+	SlotTight  = 80 // from here on there is a warning
+	slotAtEase = 70 // below, it is taken back
 )
 
 // slotUsage lists the slots by name; nil while they are unknown.
@@ -98,7 +98,7 @@ func (u *SlotUsage) level(was int) int {
 		return 3
 	case p >= 100:
 		return 2
-	case p >= slotTight, was > 0 && p >= slotAtEase:
+	case p >= SlotTight, was > 0 && p >= slotAtEase:
 		return 1
 	}
 	return 0

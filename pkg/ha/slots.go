@@ -175,11 +175,32 @@ func (o *Observation) tagsOf(name string) dcs.Tags {
 
 // upstreamOf is the member that the one called name streams from, "" for nobody.
 func (o *Observation) upstreamOf(name string) string {
-	c := o.DCS.Cluster
-	if from := o.tagsOf(name).String("replicatefrom"); from != "" && from != name && c.Member(from) != nil && name != c.LeaderName() {
+	return upstreamIn(o.DCS.Cluster, name, o.tagsOf(name))
+}
+
+func upstreamIn(c *dcs.Cluster, name string, tags dcs.Tags) string {
+	if from := tags.String("replicatefrom"); from != "" && from != name && c.Member(from) != nil && name != c.LeaderName() {
 		return from
 	}
 	return c.LeaderName()
+}
+
+// LeaderSlot is the leader's slot by which WAL comes to the member called name,
+// through whatever other members.
+func LeaderSlot(c *dcs.Cluster, name string) string {
+	for visited := map[string]bool{}; !visited[name]; {
+		visited[name] = true
+		mem := c.Member(name)
+		if mem == nil {
+			break
+		}
+		from := upstreamIn(c, name, mem.Tags)
+		if from == c.LeaderName() {
+			break
+		}
+		name = from
+	}
+	return dcs.SlotName(name)
 }
 
 // feedback tells whether hot_standby_feedback has to be on: rows that a logical

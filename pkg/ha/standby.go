@@ -205,7 +205,7 @@ func (o *Observation) startStandbyLeader(remote Upstream) Decision {
 	return o.begin(Start{Upstream: remote}, StandbyStarts, remote.Member)
 }
 
-// cloneRemote: the last member of a standby cluster has lost its copy, and the
+// clonesRemote: the last member of a standby cluster has lost its copy, and the
 // remote has one.
 func (o *Observation) clonesRemote() bool {
 	i := o.DCS.Cluster.Initialize

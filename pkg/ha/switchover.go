@@ -78,7 +78,7 @@ func (o *Observation) failoverPossible(q failoverQuery) (can bool, ask []dcs.Mem
 	fresh := o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= answersFresh
 	for i := range o.DCS.Cluster.Members {
 		mem := &o.DCS.Cluster.Members[i]
-		if mem.Name == o.Me.Name || mem.NoFailover() || mem.APIURL == "" || mem.Name == q.except || q.candidate != "" && mem.Name != q.candidate || !o.mayTakeOver(mem.Name) {
+		if mem.Name == o.Me.Name || mem.NoFailover() || mem.APIURL == "" || mem.Name == q.except || q.candidate != "" && mem.Name != q.candidate || !o.mayTakeOver(mem.Name) || o.unlisted(mem.Name) {
 			continue
 		}
 		p, known := o.Peers.Answers[mem.Name]
