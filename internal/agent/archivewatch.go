@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/ha"
 	"github.com/pgha/pgha/pkg/postgres"
@@ -101,11 +99,11 @@ func (w *archiveWatch) newest() (state postgres.ArchiveState, known bool, alarms
 
 // disk looks at pg_wal's file system.
 func (w *archiveWatch) disk(dataDir string, state *postgres.ArchiveState, known bool) diskSpace {
-	var st unix.Statfs_t
-	if err := unix.Statfs(filepath.Join(dataDir, "pg_wal"), &st); err != nil {
+	total, free, err := postgres.Volume(filepath.Join(dataDir, "pg_wal"))
+	if err != nil {
 		return diskSpace{}
 	}
-	d := diskSpace{total: int64(st.Blocks) * st.Bsize, free: int64(st.Bavail) * st.Bsize} //nolint:unconvert,gosec // types differ between platforms
+	d := diskSpace{total: total, free: free}
 	if known {
 		d.full = w.trend.untilFull(time.Now(), state.WALBytes, d.free)
 	}

@@ -210,7 +210,8 @@ func (n *node) query(ctx context.Context, f *ha.Postgres) {
 	f.ServerVersion, f.PostmasterStartTime = st.ServerVersion, st.StartTime
 	n.watchUnready(&st)
 	f.Slots, f.SlotLanes, f.Feedback = n.slots.facts(st.Slots), lanes, n.srv.FeedbackForced()
-	f.WALLevel, f.MaxSlots, f.SlotLimit, f.WALVolume = st.WALLevel, st.MaxSlots, st.SlotLimit, volumeOf(filepath.Join(n.config().Postgres.DataDir, "pg_wal"))
+	f.WALLevel, f.MaxSlots, f.SlotLimit = st.WALLevel, st.MaxSlots, st.SlotLimit
+	f.WALVolume, _, _ = postgres.Volume(filepath.Join(n.config().Postgres.DataDir, "pg_wal")) // 0: unknown
 	n.afterPromotion(f)
 }
 

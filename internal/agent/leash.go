@@ -364,6 +364,19 @@ func (k *keeper) Status() ha.Leash {
 	return out
 }
 
+// holds implements guardian.
+func (k *keeper) holds(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leashTimeout)
+	defer cancel()
+	if err := k.refresh(ctx); err != nil {
+		return err
+	}
+	if l := k.Status(); l.Armed == 0 || l.Suspended || now() >= l.Deadline {
+		return errors.New("the leash holds no leadership any more")
+	}
+	return nil
+}
+
 // Arm implements loop.Leash; it also ends a suspension.
 func (k *keeper) Arm(ctx context.Context, epoch int64, deadline ha.Instant, etcd uint64) error {
 	k.mu.Lock()

@@ -47,3 +47,25 @@ func TestLeashLearnsTheTiming(t *testing.T) {
 		t.Errorf("leash %+v", st)
 	}
 }
+
+// TestHolds: a deadline counts as the leash has it now, extended or not; neither
+// the agent's memory of it nor a deadline that passed meanwhile does.
+func TestHolds(t *testing.T) {
+	r := newDogRig(t, leash.WatchdogOff)
+	if r.holds(r.ctx) == nil {
+		t.Error("nothing is armed")
+	}
+	if err := r.Arm(r.ctx, 1, in(300*time.Millisecond), 1); err != nil {
+		t.Fatal(err)
+	}
+	late := in(time.Second)
+	r.Extend(1, late)
+	r.until("the first deadline is over", func() bool { return now() > late.Add(-500*time.Millisecond) })
+	if err := r.holds(r.ctx); err != nil {
+		t.Error(err)
+	}
+	r.until("the second is over", func() bool { return now() > late })
+	if r.holds(r.ctx) == nil {
+		t.Error("the deadline has passed")
+	}
+}

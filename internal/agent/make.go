@@ -106,6 +106,9 @@ func (n *node) leaderBeside(c *dcs.Cluster, from string) *postgres.Upstream {
 // restore carries out an order to set the cluster back.
 func (n *node) restore(ctx context.Context, a ha.Restore, progress progressFunc) (ha.Operation, error) {
 	o := a.Order
+	if err := n.keeper.holds(ctx); err != nil { // the host may have stood still since this was decided
+		return ha.Operation{Interrupted: true}, fmt.Errorf("%w; nothing was changed", err)
+	}
 	defer func() { // its server came and went as the order demands
 		n.mu.Lock()
 		n.crashed = false

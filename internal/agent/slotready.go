@@ -112,23 +112,10 @@ func (n *node) watchUnready(st *postgres.Status) {
 }
 
 // leaderFor is the leader, nil for nobody else, and its slot by which WAL comes to
-// this node, through whatever other members.
+// this node.
 func (n *node) leaderFor(c *dcs.Cluster) (up *postgres.Upstream, slot string) {
 	if c == nil || c.LeaderName() == "" || c.LeaderName() == n.name || c.Member(c.LeaderName()) == nil {
 		return nil, ""
 	}
-	name := n.name
-	for visited := map[string]bool{}; !visited[name]; {
-		visited[name] = true
-		mem := c.Member(name)
-		if mem == nil {
-			break
-		}
-		from := mem.Tags.String("replicatefrom")
-		if from == "" || from == c.LeaderName() || c.Member(from) == nil {
-			break
-		}
-		name = from
-	}
-	return n.upstreamOf(ha.Upstream{Member: c.LeaderName(), ConnURL: c.Member(c.LeaderName()).ConnURL}), dcs.SlotName(name)
+	return n.upstreamOf(ha.Upstream{Member: c.LeaderName(), ConnURL: c.Member(c.LeaderName()).ConnURL}), ha.LeaderSlot(c, n.name)
 }

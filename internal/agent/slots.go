@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pgha/pgha/pkg/ha"
 	"github.com/pgha/pgha/pkg/postgres"
 )
@@ -86,15 +84,6 @@ func (w *slotWork) facts(all []postgres.Slot) map[string]ha.SlotState {
 		out[s.Name] = state
 	}
 	return out
-}
-
-// volumeOf is the size of the volume that a directory lies on, 0 unknown.
-func volumeOf(dir string) int64 {
-	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) != nil {
-		return 0
-	}
-	return int64(st.Blocks) * st.Bsize //nolint:unconvert,gosec // types differ between platforms
 }
 
 // SyncSlots implements loop.Node.
@@ -202,10 +191,9 @@ func (n *node) copySlots(ctx context.Context, a ha.CopySlots) error {
 		n.mu.Unlock()
 		return err
 	}
-	if err := n.srv.InstallSlots(files); err != nil {
-		n.log.Warn(err.Error()) // the server is started all the same
-	}
-	if err := n.start(ctx, ha.Start{Upstream: follow}); err != nil {
+	err = n.srv.InstallSlots(files)
+	// The server is started all the same.
+	if err := errors.Join(err, n.start(ctx, ha.Start{Upstream: follow})); err != nil {
 		return err
 	}
 	for _, f := range files {

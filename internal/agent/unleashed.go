@@ -20,6 +20,8 @@ type guardian interface {
 	attach(ctx context.Context) error
 	// takeOver makes a server that somebody else started on the data directory ours.
 	takeOver(ctx context.Context)
+	// holds asks whether a leadership is in force now; nil: it is.
+	holds(ctx context.Context) error
 	// retell passes changed settings on.
 	retell(ctx context.Context)
 	close(ctx context.Context)
@@ -64,6 +66,9 @@ func (u *unleashed) attach(ctx context.Context) error {
 }
 
 func (u *unleashed) retell(context.Context) {}
+
+// holds implements guardian: without a leash only the loop knows.
+func (u *unleashed) holds(context.Context) error { return nil }
 
 // takeOver implements guardian.
 func (u *unleashed) takeOver(context.Context) {

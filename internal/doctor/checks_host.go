@@ -3,6 +3,8 @@ package doctor
 import (
 	"fmt"
 	"strings"
+
+	"github.com/pgha/pgha/pkg/ha"
 )
 
 func watchdogs(f *Facts) []Finding {
@@ -85,10 +87,6 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f %s", v, units[i])
 }
 
-// tightBudget is how much of its budget a slot may use before there is a warning,
-// in percent.
-const tightBudget = 80
-
 func slots(f *Facts) (out []Finding) {
 	if f.Local == nil || f.Local.Server == nil {
 		return nil
@@ -105,16 +103,16 @@ func slots(f *Facts) (out []Finding) {
 		volume = f.Local.Disks[n-1].Total // the last one is pg_wal's
 	}
 	for _, sl := range s.Slots {
-		budget := f.Config.PGHA.SlotBudgets.Of(sl.Name, limit, volume)
+		u := ha.SlotUsage{Kept: sl.Retained, Budget: f.Config.PGHA.SlotBudgets.Of(sl.Name, limit, volume)}
 		switch {
 		case sl.Lost:
 			out = append(out, one(Warning, f.Local.Member, "make that member anew (pghactl reinit), or drop the slot", "the slot %s lost the WAL it needs", sl.Name)...)
-		case budget > 0 && float64(sl.Retained) >= float64(budget)/100*tightBudget:
+		case u.Percent() >= ha.SlotTight:
 			use := "its user is behind"
 			if !sl.Active {
 				use = "nobody uses it"
 			}
-			out = append(out, one(Warning, f.Local.Member, "bring its user back, or drop the slot; pgha.slot_wal_budget says how much it may keep", "the slot %s keeps %s of WAL of its budget of %s, and %s", sl.Name, size(sl.Retained), size(budget), use)...)
+			out = append(out, one(Warning, f.Local.Member, "bring its user back, or drop the slot; pgha.slot_wal_budget says how much it may keep", "the slot %s keeps %s of WAL of its budget of %s, and %s", sl.Name, size(sl.Retained), size(u.Budget), use)...)
 		}
 	}
 	return out

@@ -47,11 +47,8 @@ func examineHost(ctx context.Context, e *config.Effective, c *dcs.Cluster) (*Loc
 }
 
 func diskOf(path string) Disk {
-	var st unix.Statfs_t
-	if unix.Statfs(path, &st) != nil {
-		return Disk{Path: path}
-	}
-	return Disk{Path: path, Total: int64(st.Blocks) * st.Bsize, Free: int64(st.Bavail) * st.Bsize}
+	total, free, _ := postgres.Volume(path) // 0: unknown
+	return Disk{Path: path, Total: total, Free: free}
 }
 
 // programs looks for the tools.

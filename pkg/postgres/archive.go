@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"time"
 )
 
 // archiveReady archives the segments that wait for it, in order, while the
@@ -34,17 +35,27 @@ func (s *Server) archiveReady(ctx context.Context) {
 	}
 }
 
+// archiveLastLimit bounds ArchiveLast.
+const archiveLastLimit = time.Minute
+
 // ArchiveLast archives what is left of a server that was stopped in good order:
 // the segments that wait, and the last one, in which its shutdown checkpoint is. A
 // standby that lives by the archive gets no more than that (ha-behaviour 1.21). A
-// failure is logged only.
+// failure is logged only, and an archive_command that hangs is given up: the
+// leadership is not handed over before.
 func (s *Server) ArchiveLast(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, archiveLastLimit)
+	defer cancel()
 	if mode := s.configuredValue(ctx, "archive_mode"); mode != "on" && mode != "always" { // clients are waiting
 		return
 	}
-	control, err := s.ControlData(ctx)
 	cmd := s.configuredValue(ctx, "archive_command")
-	if err != nil || control.State != StateShutDown || control.RedoWALFile == "" || cmd == "" || cmd == "?" {
+	control, err := s.ControlData(ctx)
+	switch {
+	case err != nil:
+		s.log.Warn("cannot archive the last segment", "error", err)
+		return
+	case control.State != StateShutDown || control.RedoWALFile == "" || cmd == "" || cmd == "?":
 		return
 	}
 	s.archiveReady(ctx)

@@ -70,11 +70,10 @@ func (s *Server) walFiles(st *ArchiveState) error {
 	if target, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = target
 	}
-	var space unix.Statfs_t
-	if err := unix.Statfs(dir, &space); err != nil {
-		return &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	var err error
+	if _, st.WALFreeBytes, err = Volume(dir); err != nil {
+		return err
 	}
-	st.WALFreeBytes = int64(space.Bavail) * space.Bsize
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
