@@ -71,10 +71,10 @@ type whyMember struct {
 func (a *App) why(ctx context.Context, s *session, cluster, member string, f format) error {
 	c, err := s.read(ctx, cluster)
 	if err != nil {
-		if c = s.onlyMe(cluster); c == nil {
+		if c = s.onlyMe(cluster); c == nil || member != "" && c.Member(member) == nil {
 			return err
 		}
-		a.errorf("Warning: %s; asking the member of this host alone", oneLine(err.Error()))
+		return a.whyWithoutEtcd(ctx, s, c, cluster, f, err)
 	}
 	if member != "" && c.Member(member) == nil && len(c.Events.Events()) == 0 {
 		return refuse("%s is no member of cluster %s: its key is not in etcd, so its agent does not run or cannot reach etcd", member, cluster)
@@ -84,6 +84,24 @@ func (a *App) why(ctx context.Context, s *session, cluster, member string, f for
 	if ctx.Err() != nil {
 		return errAborted
 	}
+	return a.tellWhy(r, member, f)
+}
+
+// whyWithoutEtcd is what the member of this host knows. What etcd holds is not
+// known, and nothing is concluded from that.
+func (a *App) whyWithoutEtcd(ctx context.Context, s *session, c *dcs.Cluster, cluster string, f format, unread error) error {
+	me := a.whyMembers(ctx, s, c, "")[0]
+	switch {
+	case ctx.Err() != nil:
+		return errAborted
+	case me.Source != "member":
+		return unread
+	}
+	a.errorf("Warning: %s; asking the member of this host alone", oneLine(unread.Error()))
+	return a.tellWhy(&whyReport{Cluster: cluster, Leader: me.Leader, Paused: me.Paused, Why: []string{}, Members: []whyMember{me}}, me.Member, f)
+}
+
+func (a *App) tellWhy(r *whyReport, member string, f format) error {
 	if f == formatJSON {
 		text, err := json.Marshal(r)
 		if err != nil {

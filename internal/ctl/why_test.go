@@ -89,3 +89,27 @@ func TestWhy(t *testing.T) {
 		t.Errorf("json: %d %s", code, app.out.String())
 	}
 }
+
+// TestWhyWithoutEtcd: nothing is concluded from what could not be read; the member
+// of this host is asked, and without its answer it is an error.
+func TestWhyWithoutEtcd(t *testing.T) {
+	run := func(address string, args ...string) (int, string, string) {
+		app := newTestApp(t, &fakeCluster{err: dcs.ErrUnavailable})
+		app.Environ = append(app.Environ, "PATRONI_NAME=me", "PATRONI_RESTAPI_LISTEN="+address, "PATRONI_RESTAPI_CONNECT_ADDRESS="+address)
+		code := app.run(append([]string{"why"}, args...)...)
+		return code, app.out.String(), app.err.String()
+	}
+	member := newFakeMember(t, answer{200, encoded(t, restapi.WhyDocument{Member: "me", State: "running", Role: "replica", Doing: "etcd is not accessible"})})
+	address := strings.TrimPrefix(member.URL, "http://")
+	if code, out, said := run(address); code != 0 || !strings.HasPrefix(out, "me (replica, running)") || !strings.Contains(said, "asking the member of this host alone") {
+		t.Errorf("exit %d, %s%s", code, out, said)
+	}
+	for _, args := range [][]string{nil, {"--format", "json"}} {
+		if code, out, said := run("127.0.0.1:1", args...); code != 1 || out != "" || !strings.Contains(said, "cannot read cluster pg-ha-cluster in etcd") || strings.Count(said, "\n") != 1 {
+			t.Errorf("%v: exit %d, %s%s", args, code, out, said)
+		}
+	}
+	if code, out, said := run(address, "pg-ha-cluster", "another"); code != 1 || out != "" || !strings.Contains(said, "cannot read cluster") {
+		t.Errorf("exit %d, %s%s", code, out, said)
+	}
+}
