@@ -52,6 +52,19 @@ type report struct {
 	Error  string `json:"error,omitempty"`
 }
 
+// BeInit runs the init of a host and ends the process, if that is what it was
+// started for; a test program calls it first.
+func BeInit() {
+	if len(os.Args) < 2 || os.Args[1] != InitArg {
+		return
+	}
+	if err := RunInit(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
 // RunInit is the init of one host. It obeys orders from in until in ends, which
 // also happens when the rig dies; then it kills everything on its host.
 func RunInit(in io.Reader, out io.Writer) error {

@@ -31,9 +31,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == lab.InitArg {
-		exit(lab.RunInit(os.Stdin, os.Stdout))
-	}
+	lab.BeInit()
 	if os.Geteuid() == 0 {
 		inside, code, err := lab.Enclose()
 		if err != nil {
