@@ -107,7 +107,7 @@ var sometimes = []string{
 	"a restarted agent took its leadership back", "a restarted agent found its deadline passed",
 	"a copy was cut off half-way", "a rewind was cut off half-way", "a rewind waited for a checkpoint",
 	"a leader handed over on request", "the leash was armed again after a pause",
-	"a write waited for a standby", "a standby took over what was acknowledged",
+	"a write waited for a standby", "a standby took over what was acknowledged", "a voter froze for a candidate",
 }
 
 // Unseen are those of the list that never happened.

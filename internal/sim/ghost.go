@@ -195,7 +195,10 @@ func (g *ghost) open(n *node) {
 		g.w.fail("R1", "%s opens timeline %d, which does not come from the restored one, %d", n.name, n.server.number(), g.restored.number)
 	}
 	g.kept(n)
-	g.newest, g.touched = n, true
+	if key := g.sync.key; n.settings.Pause && key != nil && key.Leader != n.name {
+		g.sync.noted[n.index] = false // in a pause /sync is left as it is
+	}
+	g.newest, g.touched, g.sync.beside = n, true, n.settings.Pause
 	n.server.unguarded = n.leash.armed == 0 && (g.w.conf.Pause || n.settings.Pause)
 }
 

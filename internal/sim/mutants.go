@@ -28,10 +28,7 @@ func mutant(id string) Mutant {
 // is, or take away what there is not.
 var Absent = map[string]string{
 	"M5":  "claim without the compare of /sync: whoever writes /sync holds the leader key, so a view without that key includes the write, and a later leadership changes /status, which is compared",
-	"M6":  "WAL positions read without a freeze: elections do not freeze",
-	"M7":  "freeze answered before the WAL receiver ended: elections do not freeze",
 	"M20": "an etcd that went back is accepted: etcd does not go back here",
-	"M25": "a frozen voter is never unfrozen: elections do not freeze",
 }
 
 // Mutants are the others of safety C.8, and some of our own (from M28 on).
@@ -40,6 +37,8 @@ var Mutants = []Mutant{
 	{"M2", "a keepalive alone extends the deadline", []string{"S7", "S1", "S8"}, []string{"etcd loses", "false keepalive", "early revoke"}, false, false, 10},
 	{"M3", "no hold-off", []string{"S1", "S14"}, []string{"early revoke", "agent hang", "cut etcd"}, false, false, 10},
 	{"M4", "claim without the compare of /status", []string{"S1", "S14"}, []string{"slow watch", "early revoke", "switchover"}, false, false, 20},
+	{"M6", "WAL positions are read without a freeze", []string{"S3"}, []string{"pause", "agent crash", "agent hang", "cut etcd", "leash hangs"}, false, true, 20},
+	{"M7", "a freeze is answered before the WAL receiver has ended", []string{"S3"}, []string{"pause", "agent crash", "agent hang", "cut etcd", "leash hangs"}, false, true, 20},
 	{"M8", "the server stops waiting for a standby before it has left /sync", []string{"S5", "S3"}, []string{"cut streams", "power", "sync mode"}, false, true, 5},
 	{"M9", "a standby enters /sync before the server waits for it", []string{"S5", "S3"}, []string{"cut streams", "power", "sync mode"}, false, true, 5},
 	{"M10", "/history is written without the epoch", []string{"S10"}, []string{"switchover"}, false, false, 20},
@@ -56,6 +55,7 @@ var Mutants = []Mutant{
 	{"M22", "requests have no deadline", []string{"S7", "L1", "L3", "L4"}, []string{"cut etcd", "etcd loses"}, false, false, 10},
 	{"M23", "the demotion waits for etcd", []string{"S7"}, []string{"cut etcd", "etcd down"}, false, false, 10},
 	{"M24", "a scheduled switchover whose time has passed is carried out all the same", []string{"S12"}, []string{"scheduled switchover", "agent hang", "pause", "cut etcd"}, false, false, 20},
+	{"M25", "a frozen standby never streams again", []string{"L3", "L1"}, []string{"cut etcd", "agent crash"}, false, true, 10},
 	{"M26", "the sitting holder takes the key again without the compare of /status", []string{"S1"}, []string{"early revoke", "etcd delays"}, false, false, 10},
 	{"M27", "resume does not arm the leash", []string{"S8"}, []string{"pause"}, false, false, 5},
 	{"M28", "one answer is enough for a failsafe round", []string{"S7", "S1", "S8"}, []string{"etcd down", "cut peers", "agent crash"}, true, false, 20},

@@ -15,7 +15,7 @@ import (
 
 func (w *world) mutateStore(n *node, s *store) dcs.Store {
 	switch w.Mutant {
-	case "M2", "M3", "M8", "M10", "M15", "M16", "M24", "M30", "M31", "M36", "M39":
+	case "M2", "M3", "M8", "M10", "M15", "M16", "M24", "M30", "M25", "M31", "M36", "M39":
 		return &mutantStore{Store: s, n: n, id: w.Mutant}
 	}
 	return s
@@ -114,6 +114,13 @@ func (w *world) mutateClaim(c *dcs.Claim, again bool) {
 	}
 }
 
+func (s *mutantStore) PutMemberUnder(ctx context.Context, name string, value []byte, epoch int64) error {
+	if s.id == "M25" {
+		return dcs.ErrConflict
+	}
+	return s.Store.PutMemberUnder(ctx, name, value, epoch)
+}
+
 func (s *mutantStore) Put(ctx context.Context, w dcs.Write) error {
 	if s.id == "M10" {
 		w.Epoch = 0
@@ -196,7 +203,7 @@ func (l *mutantLeash) Status() ha.Leash {
 
 func (w *world) mutateServer(n *node, s *server) loop.Node {
 	switch w.Mutant {
-	case "M9", "M17", "M32", "M35", "M37":
+	case "M6", "M7", "M9", "M17", "M32", "M35", "M37":
 		return mutantServer{s}
 	}
 	return s
@@ -207,6 +214,8 @@ type mutantServer struct{ *server }
 func (s mutantServer) Facts(ctx context.Context) ha.Postgres {
 	pg := s.server.Facts(ctx)
 	switch s.n.w.Mutant {
+	case "M6", "M7":
+		return pg
 	case "M9":
 		pg.Row.SyncNames = s.sync.file
 		return pg
@@ -244,6 +253,25 @@ func (p mutantOperator) Begin(a ha.Action) {
 	}
 	n.op = ha.Operation{Kind: ha.OpStop, Serial: n.op.Serial + 1, Running: true, Started: n.clock()}
 	n.poll(func() (bool, string) { return !n.w.ghost.down && !n.w.ghost.cut[n.name], "etcd is back" })
+}
+
+// Freeze of M6 does nothing, and that of M7 leaves the WAL receiver 50 ms more.
+func (s mutantServer) Freeze(ctx context.Context) error {
+	up, conn := s.up, s.conn
+	if err := s.server.Freeze(ctx); err != nil || s.n.w.Mutant != "M6" && s.n.w.Mutant != "M7" {
+		return err
+	}
+	s.up, s.conn, s.streaming = up, conn, true
+	if s.n.w.Mutant == "M7" {
+		gen := s.gen
+		s.n.w.after(50*ms, func() {
+			if s.frozen == gen && s.gen == gen {
+				s.up, s.streaming = ha.Upstream{}, false
+				s.conn++
+			}
+		})
+	}
+	return nil
 }
 
 // SetSyncNames of M9 does not wait until the server goes by the value.

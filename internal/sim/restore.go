@@ -133,6 +133,11 @@ func (n *node) held() bool { return n.loop != nil && n.loop.Memory().Reinit.Held
 // was finished is not.
 func (p operator) restore(r dcs.Restore) {
 	n, s := p.n, &p.n.server
+	if l := &n.leash; l.armed == 0 || n.clock() >= l.deadline {
+		n.op.Interrupted = true
+		n.finish(5*ms, func() string { return "the leadership ended before the restore began; nothing was changed" })
+		return
+	}
 	n.w.ghost.restore(n, &r)
 	which, err := strconv.Atoi(r.Set)
 	if err != nil || which >= len(n.w.backups) {
@@ -244,9 +249,6 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 	if o.DCS.Cluster != nil {
 		g.handsOver(n, o, d)
 	}
-	if _, restores := d.Action.(ha.Restore); restores && n.leash.armed == 0 {
-		g.w.fail("R3", "%s begins a restore with leash %+v", n.name, n.leash.Status())
-	}
 	if _, claims := d.Action.(ha.Claim); !claims || o.Memory.Lease.Epoch != 0 {
 		return
 	}
@@ -257,12 +259,11 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 	}
 }
 
-// restore (R3): what must be true when a restore begins. A leash that died since
-// that was decided took the server along, and tells nothing.
+// restore (R3): what must be true when a restore begins.
 func (g *ghost) restore(n *node, r *dcs.Restore) {
 	l := &n.leash
 	switch {
-	case l.armed != 0 && (l.deadline <= n.clock() || l.armed < g.lastSeen):
+	case l.armed == 0 || l.deadline <= n.clock() || l.armed < g.lastSeen:
 		g.w.fail("R3", "%s begins a restore with leash %+v, newest epoch %d", n.name, l.Status(), g.lastSeen)
 	case n.server.dir == ha.DataDirHalfMade && n.server.proc != ha.ProcessDown:
 		g.w.fail("R3", "%s begins a restore over a server that runs", n.name)

@@ -11,7 +11,10 @@ type syncGhost struct {
 	promised []promise
 	// noted are the nodes whose leadership is in /sync, or was since synchronous
 	// mode was turned on: from then on what they acknowledge is promised.
-	noted    [8]bool
+	noted [8]bool
+	// beside: the newest primary was promoted in a pause, where the one before it
+	// may go on, with the standbys that have not heard of it.
+	beside   bool
 	key      *dcs.Sync // as etcd has it
 	revision int64
 }
@@ -50,8 +53,8 @@ func (g *ghost) acked(n *node, at wal.LSN) {
 	if y.strict && y.text == "" {
 		g.w.fail("S3", "%s acknowledges a write in strict mode, and waits for nobody", n.name)
 	}
-	if g.w.conf.Mode == "" || !g.sync.noted[n.index] || n.unguarded() && !n.well(0) {
-		return // a primary whom nobody stops after a pause goes on until its standbys have left it
+	if g.w.conf.Mode == "" || !g.sync.noted[n.index] || g.newest != n && n.unguarded() && (y.text == "" || g.sync.beside) {
+		return // in a pause, or after one, an operator promoted another beside a primary
 	}
 	if y.text != "" {
 		g.w.sometimes("a write waited for a standby")
