@@ -194,11 +194,12 @@ func (g *ghost) open(n *node) {
 	if g.restored != nil && !n.server.br.has(g.restored, g.restored.start) {
 		g.w.fail("R1", "%s opens timeline %d, which does not come from the restored one, %d", n.name, n.server.number(), g.restored.number)
 	}
+	g.sync.beside = n.settings.Pause || n.named
 	g.kept(n)
 	if key := g.sync.key; n.settings.Pause && key != nil && key.Leader != n.name {
 		g.sync.noted[n.index] = false // in a pause /sync is left as it is
 	}
-	g.newest, g.touched, g.sync.beside = n, true, n.settings.Pause
+	g.newest, g.touched = n, true
 	n.server.unguarded = n.leash.armed == 0 && (g.w.conf.Pause || n.settings.Pause)
 }
 

@@ -80,14 +80,15 @@ func (w *world) retryLost() {
 }
 
 // rescue is the operator who finds, well after all faults healed, that a restore
-// failed half-way and that nobody may lead: what the other members have is from
-// before the timeline that is gone. The repository has it, so it is ordered again.
+// failed half-way, or was taken back when it was all but done, and that nobody may
+// lead: what the other members have is from before the timeline that is gone. The
+// repository has it, so it is ordered again.
 func (w *world) rescue() {
 	r := w.order()
 	if _, led := w.srv.Get(base + "/leader"); led || r == nil || r.State != dcs.RestoreFailed {
 		return
 	}
-	if s := &w.node(r.Member).server; s.dir == ha.DataDirHalfMade && s.restoring {
+	if s := &w.node(r.Member).server; s.dir == ha.DataDirHalfMade && s.restoring || s.restored == r.ID {
 		which, _ := strconv.Atoi(r.Set) // written by newOrder
 		w.newOrder(r.Member, which)
 	}

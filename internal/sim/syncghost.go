@@ -12,8 +12,8 @@ type syncGhost struct {
 	// noted are the nodes whose leadership is in /sync, or was since synchronous
 	// mode was turned on: from then on what they acknowledge is promised.
 	noted [8]bool
-	// beside: the newest primary was promoted in a pause, where the one before it
-	// may go on, with the standbys that have not heard of it.
+	// beside: the newest primary was promoted by an operator's word, so that one whose
+	// leash a pause suspended may go on, with the standbys that have not heard of it.
 	beside   bool
 	key      *dcs.Sync // as etcd has it
 	revision int64
