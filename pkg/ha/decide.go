@@ -100,6 +100,7 @@ func (o *Observation) note() {
 		}
 		m.Lease = Lease{} // its time for an orderly stop has begun: not a leader any more
 	}
+	o.noteNumbers()
 	o.noteReinit()
 	if o.DCS.Cluster != nil {
 		o.noteSync()

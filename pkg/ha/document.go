@@ -49,7 +49,8 @@ func ReleasedStatus(o *Observation, epoch int64, optime wal.LSN) dcs.Status {
 	}
 	b := dcs.Beat{Epoch: epoch, Holder: o.Me.Holder, TTL: o.Settings.TTL.Milliseconds(), Released: true}
 	if st.Beat != nil {
-		b.Beat, b.TTL, b.Timeline, b.Next = st.Beat.Beat, st.Beat.TTL, st.Beat.Timeline, st.Beat.Next
+		b.Beat, b.TTL = st.Beat.Beat, st.Beat.TTL
+		b.Timeline, b.Next = max(st.Beat.Timeline, o.Memory.Numbers.Timeline), max(st.Beat.Next, o.Memory.Numbers.Next)
 		if epoch == 0 {
 			b.Epoch = st.Beat.Epoch
 		}

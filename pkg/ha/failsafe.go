@@ -65,6 +65,9 @@ func (l Lease) Agree(sent Instant, t Timing) Lease {
 // noteFailsafe takes in a complete round and what the snapshot shows of writes.
 func (o *Observation) noteFailsafe() {
 	m, f := &o.Memory, &o.Failsafe
+	if c, seen := o.DCS.Cluster, m.FailsafeSeen; c != nil && c.Failsafe != nil && (seen == nil || c.Failsafe.ModRevision > seen.ModRevision) {
+		m.FailsafeSeen = c.Failsafe
+	}
 	if o.DCS.Fresh && m.FailsafeSent.Members != nil && o.DCS.Cluster.ModRevision(dcs.KeyFailsafe) != m.FailsafeSent.Revision {
 		m.FailsafeSent = FailsafeWrite{} // whatever was under way has arrived, or never will
 	}
@@ -103,8 +106,8 @@ func (o *Observation) failsafeAsk() *AskFailsafe {
 func FailsafeReserve(left time.Duration) time.Duration { return left / 8 }
 
 // failsafeOthers is everybody who may be in /failsafe, but this node. It is the
-// last value known and all that this node sent since: one that arrives late
-// lets its members race. in tells whether this node is in the last known value.
+// last value read, the newest one known, and all that this node sent since: one
+// that arrives late lets its members race. in tells whether this node is in the last known value.
 func (o *Observation) failsafeOthers() (others []dcs.Member, in bool) {
 	c, sent := o.DCS.Cluster, &o.Memory.FailsafeSent
 	if c == nil || c.Failsafe == nil {
@@ -112,6 +115,9 @@ func (o *Observation) failsafeOthers() (others []dcs.Member, in bool) {
 	}
 	all := map[string]string{}
 	maps.Copy(all, c.Failsafe.Members)
+	if seen := o.Memory.FailsafeSeen; seen != nil {
+		maps.Copy(all, seen.Members)
+	}
 	if sent.Revision == c.Failsafe.ModRevision {
 		maps.Copy(all, sent.Any)
 	}

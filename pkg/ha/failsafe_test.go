@@ -95,6 +95,14 @@ func TestFailsafeUnion(t *testing.T) {
 	if a := beside(decide(o)); a == nil || names(a.Members) != "n2 n3" {
 		t.Errorf("after another write asks %+v", a)
 	}
+	before := o.DCS.Cluster.Failsafe
+	o.DCS.Cluster.Failsafe = &dcs.Failsafe{ModRevision: 51, Members: map[string]string{"n1": "u", "n4": "http://n4/"}}
+	o.Memory = decide(o).Memory
+	o.DCS.Cluster.Failsafe = before
+	o.Memory.Lease.Attempt = plus(8 * sec)
+	if a := beside(decide(o)); a == nil || names(a.Members) != "n2 n3 n4" {
+		t.Errorf("after a stale read asks %+v", a)
+	}
 }
 
 func TestFailsafeExtends(t *testing.T) {

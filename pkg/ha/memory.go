@@ -110,8 +110,13 @@ type Memory struct {
 	Reinit  ReinitMemory
 	Restart RestartMemory
 
+	// Numbers are what this node's leadership may have published.
+	Numbers Numbers
 	// FailsafeSent is of /failsafe as last written by this node.
 	FailsafeSent FailsafeWrite
+	// FailsafeSeen is the newest /failsafe seen: an old one that a stale read shows
+	// later names fewer of those who may race.
+	FailsafeSeen *dcs.Failsafe
 
 	// WasPaused: the last turn saw pause.
 	WasPaused bool

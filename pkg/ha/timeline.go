@@ -80,6 +80,32 @@ func (o *Observation) ownBeat() *dcs.Beat {
 	return b
 }
 
+// Numbers are the timelines in the beats of a leadership of this node: the one
+// its server writes, and the one a promotion of it may give. The snapshot may
+// not show yet what others saw, so a later beat must not say less.
+type Numbers struct {
+	Epoch          int64
+	Timeline, Next timeline
+}
+
+// noteNumbers keeps Numbers until somebody else leads.
+func (o *Observation) noteNumbers() {
+	m, n := &o.Memory, &o.Memory.Numbers
+	if c := o.DCS.Cluster; o.DCS.Fresh && c.Leader != nil && c.Leader.Name != o.Me.Name && c.Leader.Epoch > n.Epoch {
+		*n = Numbers{}
+	}
+	if m.Lease.Epoch == 0 {
+		return
+	}
+	n.Epoch = m.Lease.Epoch
+	if o.PG.Known && !o.PG.Row.InRecovery {
+		n.Timeline = o.PG.Row.Timeline
+	}
+	if b := o.ownBeat(); b != nil {
+		n.Next = max(n.Next, b.Next)
+	}
+}
+
 // number puts into b what this node's server writes and may give.
 func (o *Observation) number(b *dcs.Beat) {
 	if c := o.DCS.Cluster; c != nil {
@@ -88,6 +114,8 @@ func (o *Observation) number(b *dcs.Beat) {
 			b.Timeline = st.Beat.Timeline
 		}
 	}
+	n := &o.Memory.Numbers
+	b.Timeline = max(b.Timeline, n.Timeline)
 	switch {
 	case o.PG.Known && !o.PG.Row.InRecovery:
 		b.Timeline = o.PG.Row.Timeline
@@ -97,7 +125,7 @@ func (o *Observation) number(b *dcs.Beat) {
 	if r := o.order(); r != nil && r.Member == o.Me.Name { // the end of its recovery gives one, too
 		b.Next = o.nextTimeline()
 	}
-	if b.Next <= b.Timeline {
+	if b.Next = max(b.Next, n.Next); b.Next <= b.Timeline {
 		b.Next = 0
 	}
 }

@@ -41,6 +41,26 @@ func TestNumberIsPublishedFirst(t *testing.T) {
 	}
 }
 
+// TestNumbersDoNotFall: a beat whose answer was lost may have been seen, so a later
+// one, of a server that died since, and the release do not say less.
+func TestNumbersDoNotFall(t *testing.T) {
+	o := base()
+	o.DCS.Cluster.Status.Beat.Timeline, o.DCS.Cluster.Status.Beat.Next, o.PG.Row.Timeline = 4, 6, 5
+	m := decide(o).Memory
+	o = base()
+	o.Memory, o.PG.Known, o.DCS.Cluster.Status.Beat.Timeline = m, false, 4
+	o.PG.Process = ProcessDown
+	for what, st := range map[string]dcs.Status{"beat": NextStatus(o, noon, o.Memory.Lease.Timing), "release": ReleasedStatus(o, myEpoch, 0)} {
+		if st.Beat.Timeline != 5 || st.Beat.Next != 6 {
+			t.Errorf("%s: %+v", what, st.Beat)
+		}
+	}
+	o.DCS.Cluster.Leader = &dcs.Leader{Name: "n2", Epoch: myEpoch + 1}
+	if m = decide(o).Memory; m.Numbers != (Numbers{}) {
+		t.Errorf("kept after another led: %+v", m.Numbers)
+	}
+}
+
 // TestNoPromotionToAnUnknownNumber: what makes a promotion wait for a round first.
 func TestNoPromotionToAnUnknownNumber(t *testing.T) {
 	for name, change := range map[string]func(o *Observation){
