@@ -15,8 +15,9 @@ type Coverage struct {
 	Events    int
 	Decisions int
 	Acks      int
-	Agreed    int // complete rounds of the failsafe mode
-	Leaders   int // leaderships over the run
+	Agreed    int   // complete rounds of the failsafe mode
+	Leaders   int   // leaderships over the run
+	Gap       int64 // the longest time in which nobody held the leader key, after the first who did; ns
 	Reasons   [ha.Reasons]int
 	Points    [2 * int(effects)]int
 	Pairs     [roles * keys * leashes * modes]int
@@ -39,6 +40,7 @@ func (c *Coverage) Add(o *Coverage) {
 	}
 	c.Events, c.Decisions, c.Acks = c.Events+o.Events, c.Decisions+o.Decisions, c.Acks+o.Acks
 	c.Agreed, c.Leaders = c.Agreed+o.Agreed, c.Leaders+o.Leaders
+	c.Gap = max(c.Gap, o.Gap)
 	addAll(c.Reasons[:], o.Reasons[:])
 	addAll(c.Points[:], o.Points[:])
 	addAll(c.Pairs[:], o.Pairs[:])
@@ -107,6 +109,7 @@ var sometimes = []string{
 	"a restarted agent took its leadership back", "a restarted agent found its deadline passed",
 	"a copy was cut off half-way", "a rewind was cut off half-way", "a rewind waited for a checkpoint",
 	"a leader handed over on request", "the leash was armed again after a pause",
+	"a server was restarted on request", "a server outlived its kill, held by its disk",
 	"a write waited for a standby", "a standby took over what was acknowledged", "a voter froze for a candidate",
 }
 

@@ -87,7 +87,7 @@ func (f *failsafe) Begin(a ha.AskFailsafe) {
 
 // post is POST /failsafe from n to other.
 func (n *node) post(other *node, ttl time.Duration) (ok, answered bool) {
-	if other == nil || other.off || other.loop == nil || n.cutPeers || other.cutPeers || other.hung > n.w.now {
+	if other == nil || other.off || other.loop == nil || n.cutPeers || other.cutPeers || n.cutFrom[questions][other.index] || other.hung > n.w.now {
 		return false, false
 	}
 	if !other.settings.Failsafe || other.server.writable() {

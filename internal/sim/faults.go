@@ -136,6 +136,11 @@ var kinds = []kind{
 	}},
 	{name: "sync mode", most: once, do: func(w *world, _ *node, r *rand.Rand, _ int64) { w.resync(r) }},
 	{name: "sync dies", least: sec, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) { w.bothDie(n, r, d) }},
+	{name: "postmaster hangs", least: sec, most: times(2), do: func(_ *world, n *node, _ *rand.Rand, d int64) { n.deafens(d) }},
+	{name: "disk hangs", least: sec, most: times(3), do: func(_ *world, n *node, _ *rand.Rand, d int64) { n.ail(&n.disk, ha.FaultHang, d) }},
+	{name: "disk full", least: sec, most: times(3), do: func(_ *world, n *node, _ *rand.Rand, d int64) { n.ail(&n.disk, ha.FaultFull, d) }},
+	{name: "restart", most: once, do: func(_ *world, n *node, r *rand.Rand, _ int64) { n.askRestart(r) }},
+	{name: "cut link", least: 100 * ms, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) { w.cutLink(n, w.nodes[r.IntN(len(w.nodes))], r, d) }},
 }
 
 // do strikes with one fault of the schedule.
@@ -184,6 +189,24 @@ func (w *world) leaderName() string {
 	return string(kv.Value)
 }
 
+// The channels of a link that can be cut.
+const (
+	questions = iota // of agents
+	walStream
+)
+
+// cutLink cuts one direction of one link: what a asks b, the WAL that a gets from
+// b, or both.
+func (w *world) cutLink(a, b *node, r *rand.Rand, d int64) {
+	what := r.IntN(3)
+	for c := range a.cutFrom {
+		if what == c || what == len(a.cutFrom) {
+			a.cutFrom[c][b.index] = true
+			w.after(d, func() { a.cutFrom[c][b.index] = false })
+		}
+	}
+}
+
 // healAll ends every fault.
 func (w *world) healAll() {
 	w.trace(nil, "FAULTS HEAL")
@@ -199,7 +222,9 @@ func (w *world) healAll() {
 	}
 	w.after(w.plan.tail()/3, w.rescue)
 	for _, n := range w.nodes {
-		n.trap, n.bug = trap{}, bug{}
+		n.trap, n.bug, n.cutFrom = trap{}, bug{}, [2][8]bool{}
+		n.cure(&n.disk)
+		n.cure(&n.deaf)
 		w.cutEtcd(n, false)
 		n.cutPeers, n.cutStreams, n.slowFacts, n.server.orphans, n.leash.slow, n.leash.hung = false, false, 0, 0, 0, 0
 		if n.hung > w.now {

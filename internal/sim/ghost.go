@@ -23,6 +23,7 @@ type ghost struct {
 	leader     int64            // epoch of /leader, 0: absent
 	lastSeen   int64            // last epoch that was not 0
 	since      int64            // of the last new leadership
+	gone       int64            // when the leader key was last deleted
 	revision   int64            // of etcd, as last looked at
 	healed     int64
 	newestBeat beat
@@ -32,6 +33,7 @@ type ghost struct {
 	disturbed  int64               // when etcd was last out of reach for somebody
 	requests   map[int64]time.Time // when those of an operator are to be carried out, by revision
 	handed     map[handOver]bool
+	restarted  map[int64]bool // requests, by serial
 	sync       syncGhost
 	touched    bool // something that S5 depends on has changed
 }
@@ -48,7 +50,7 @@ type round struct {
 
 func (g *ghost) init() {
 	g.cut, g.numbers, g.rounds = map[string]bool{}, map[wal.Timeline]*branch{}, map[string]round{}
-	g.requests, g.handed = map[int64]time.Time{}, map[handOver]bool{}
+	g.requests, g.handed, g.restarted = map[int64]time.Time{}, map[handOver]bool{}, map[int64]bool{}
 }
 
 // beat: a claim or round of n got through to etcd.
@@ -222,8 +224,14 @@ func (g *ghost) noteLeader() {
 	g.noteSync()
 	kv, ok := g.w.srv.Get(base + "/leader")
 	if !ok {
+		if g.leader != 0 {
+			g.gone = g.w.now
+		}
 		g.leader = 0
 		return
+	}
+	if g.leader == 0 && g.lastSeen != 0 {
+		g.w.res.Gap = max(g.w.res.Gap, g.w.now-g.gone)
 	}
 	if kv.CreateRevision != g.lastSeen {
 		g.lastSeen, g.since = kv.CreateRevision, g.w.now
@@ -286,6 +294,9 @@ func (n *node) well(d int64) bool {
 func (g *ghost) fenced(n *node) {
 	t := int64(n.settings.TTL) * sec
 	stops := !n.op.Running || n.op.Kind == ha.OpStop
+	if n.deaf.until != 0 || n.disk.until != 0 {
+		return // a server that hears nothing, or cannot write its checkpoint, is for the leash
+	}
 	if n.server.writable() && stops && !n.settings.Pause && n.loop != nil && n.hung <= g.w.now && n.since+2*t < g.w.now && n.slowFacts+t < g.w.now {
 		g.w.fail("S7", "the agent of %s runs, and let the deadline pass", n.name)
 	}

@@ -13,6 +13,7 @@ func (n *node) powerOff(r *rand.Rand, d int64) {
 	}
 	n.off = true
 	n.killAgent()
+	n.disk, n.deaf = sick{}, sick{}
 	n.server.crash("power cut")
 	n.server.orphans = 0
 	n.leash = leash{n: n, timer: n.leash.timer + 1, late: n.leash.late, forgets: n.leash.forgets, sparing: n.leash.sparing}

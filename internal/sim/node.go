@@ -52,10 +52,13 @@ type node struct {
 	trap       trap
 	bug        bug
 	restart    int64 // after how long the agent that crashed at a point is started again
-	named      bool  // by an operator, when it last claimed
-	slowFacts  int64 // the server's answers hang until then
-	cutPeers   bool  // from other agents
-	cutStreams bool  // from other servers
+	deaf, disk sick
+	restarts   ha.Restarts
+	named      bool       // by an operator, when it last claimed
+	slowFacts  int64      // the server's answers hang until then
+	cutPeers   bool       // from other agents
+	cutFrom    [2][8]bool // single links, by channel and the index of the other node
+	cutStreams bool       // from other servers
 }
 
 type settings struct {
@@ -107,6 +110,7 @@ func (n *node) startAgent() {
 	n.client.SetStaleAfter(time.Duration(n.w.plan.Stale))
 	n.client.SetPartitioned(n.w.ghost.cut[n.name])
 	n.server.sync.value = nil
+	n.deaf.check, n.disk.check, n.restarts = ha.Check{}, ha.Check{}, ha.Restarts{}
 	n.op, n.opCancel, n.reinit, n.view, n.expecting = ha.Operation{Serial: n.op.Serial}, false, ha.Reinit{}, nil, false
 	n.failsafe, n.promises = &failsafe{n: n}, &loop.Promises{}
 	n.loop = loop.New(loop.Options{
@@ -117,7 +121,8 @@ func (n *node) startAgent() {
 		Failsafe: n.failsafe, Promises: n.promises,
 		Settings: n.current, Configure: n.configure,
 		Reinit: func() ha.Reinit { return n.reinit }, Freeze: func() int64 { return n.freeze },
-		Now: n.clock, Timeout: n.w.timeout, Wall: n.w.wall,
+		Restart: func() ha.Restarts { return n.restarts },
+		Now:     n.clock, Timeout: n.w.timeout, Wall: n.w.wall,
 		Publish: func(v *ha.View) { n.view = v }, Log: slog.New(slog.DiscardHandler), Trace: n.traceTurn,
 	})
 	n.since = n.w.now
@@ -326,7 +331,7 @@ func (p peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]h
 	reach := func(name string) (*node, int64) {
 		other := n.w.node(name)
 		switch {
-		case other == nil || other.off || n.cutPeers || other.cutPeers || other.hung > n.w.now:
+		case other == nil || other.off || n.cutPeers || other.cutPeers || n.cutFrom[questions][other.index] || other.hung > n.w.now:
 			return nil, limit
 		case other.loop == nil:
 			return nil, ms // connection refused
@@ -350,7 +355,7 @@ func (p peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]h
 	n.reach(after(effAsk))
 	for _, other := range there {
 		if s := &other.server; s.proc == ha.ProcessRunning && other.loop != nil {
-			out[other.name] = ha.Peer{Reachable: true, InRecovery: s.recovery, Position: s.flush, Timeline: s.br.number, Priority: 1}
+			out[other.name] = ha.Peer{Reachable: true, InRecovery: s.recovery, Position: s.flush, Timeline: s.br.number, Priority: 1, Fault: other.faulty()}
 		}
 	}
 	return out

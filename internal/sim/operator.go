@@ -91,6 +91,8 @@ func (p operator) Begin(a ha.Action) {
 			}
 			return false, ""
 		})
+	case ha.Restart:
+		p.restart(a)
 	case ha.Promote:
 		if s.proc == ha.ProcessRunning {
 			n.w.ghost.promote(n)
@@ -115,10 +117,29 @@ func (p operator) Begin(a ha.Action) {
 	n.reach(after(effBegin))
 }
 
+// restart stops the server in good order and starts it in the same role.
+func (p operator) restart(a ha.Restart) {
+	n, s := p.n, &p.n.server
+	s.shut(ha.StopFast)
+	n.once(func() bool { return s.proc == ha.ProcessDown }, func() {
+		if err := s.start(a.Primary, a.Upstream); err != nil {
+			n.end(err.Error())
+			return
+		}
+		n.once(func() bool { return s.proc != ha.ProcessStarting }, func() {
+			if s.proc != ha.ProcessRunning {
+				n.end("it did not come up")
+				return
+			}
+			n.end("")
+		})
+	})
+}
+
 // finish ends the operation after d; what it returns is the error.
 func (n *node) finish(d int64, f func() string) {
 	serial := n.op.Serial
-	n.w.after(d, func() {
+	n.w.after(n.delay(d), func() {
 		if n.op.Serial == serial && n.op.Running {
 			n.end(f())
 		}
@@ -151,7 +172,7 @@ func (n *node) end(why string) {
 // source returns the server called name if it can be copied from.
 func (n *node) source(name string) *server {
 	from := n.w.node(name)
-	if from == nil || from.off || from.cutStreams || n.cutStreams || from.server.proc != ha.ProcessRunning {
+	if from == nil || !n.w.linked(n, from) || from.server.proc != ha.ProcessRunning || from.server.stopping || from.hangs() {
 		return nil
 	}
 	return &from.server

@@ -250,6 +250,13 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 	if o.DCS.Cluster != nil {
 		g.handsOver(n, o, d)
 	}
+	switch d.Reason {
+	case ha.RestartRuns:
+		g.restarts(n, o, &o.Restart.Now)
+	case ha.RestartScheduled:
+		g.restarts(n, o, &o.Restart.Scheduled)
+	default: // no restart
+	}
 	if _, claims := d.Action.(ha.Claim); !claims || o.Memory.Lease.Epoch != 0 {
 		return
 	}

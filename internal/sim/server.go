@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/pgha/pgha/pkg/ha"
@@ -81,6 +82,9 @@ type server struct {
 	recovery  bool
 	closed    bool // a new cluster that lets no clients in yet
 	stopping  bool
+	dying     bool   // killed, but held by its disk
+	started   string // when, as SQL prints it
+	shutdown  ha.ShutdownWAL
 	streaming bool
 	frozen    int // the processes, by gen, whose WAL receiver was ended for good
 	crashed   bool
@@ -152,9 +156,11 @@ func (s *server) Facts(ctx context.Context) ha.Postgres {
 		pg.Process = s.proc
 		pg.Known = s.proc == ha.ProcessRunning
 	}
-	if s.orphaned() {
-		pg.Process = ha.ProcessUnsure
+	if s.orphaned() || s.stopping {
+		pg.Process, pg.Known = ha.ProcessUnsure, false
 	}
+	pg.Health = ha.Health{Connect: n.deaf.check, Data: n.disk.check}
+	pg.Shutdown = s.shutdown
 	pg.DataDir = s.dir
 	if s.dir != ha.DataDirPresent {
 		pg.Problem, pg.HalfBootstrap = "an interrupted copy", s.making && s.dir == ha.DataDirHalfMade
@@ -170,7 +176,7 @@ func (s *server) Facts(ctx context.Context) ha.Postgres {
 	if !pg.Known {
 		return pg
 	}
-	pg.ServerVersion = 150020
+	pg.ServerVersion, pg.PostmasterStartTime = 150020, s.started
 	pg.Row = ha.Row{InRecovery: s.recovery, Timeline: s.br.number, Position: s.flush, SyncCommit: "on", SyncNames: s.sync.text}
 	pg.SyncOwned = s.sync.value != nil
 	if n.settings.Mode != "" {
@@ -236,6 +242,12 @@ func (s *server) crash(why string) {
 	if s.proc == ha.ProcessDown {
 		return
 	}
+	if s.n.hangs() { // no process ends before its I/O has
+		s.n.w.trace(s.n, "SERVER: %s, and held by its disk", why)
+		s.dying, s.stopping = true, true
+		s.n.w.sometimes("a server outlived its kill, held by its disk")
+		return
+	}
 	s.n.w.trace(s.n, "SERVER: %s (timeline %d at %d)", why, s.number(), s.flush)
 	s.written, s.crashed = s.flush, true
 	s.down()
@@ -251,6 +263,10 @@ func (s *server) number() wal.Timeline {
 func (s *server) down() {
 	s.proc, s.streaming, s.stopping, s.closed, s.unguarded = ha.ProcessDown, false, false, false, false
 	s.gen++
+	s.dying, s.shutdown = false, ha.ShutdownWAL{}
+	if s.n.deaf.until > 0 {
+		s.n.cure(&s.n.deaf)
+	}
 	clear(s.sync.heard)
 	s.sync.waiting, s.sync.strict = nil, false
 	s.n.w.ghost.touched = true
@@ -296,9 +312,10 @@ func (s *server) run(primary bool) {
 	n := s.n
 	s.proc, s.recovery, s.crashed, s.closed = ha.ProcessStarting, !primary, false, false
 	s.gen++
+	s.started = strconv.FormatInt(n.w.now, 10)
 	s.inForce(s.sync.file)
-	s.later(between(n.w.srvr, 50*ms, 900*ms), func() {
-		if n.w.srvr.Float64() < n.w.plan.BadStart {
+	s.later(n.delay(between(n.w.srvr, 50*ms, 900*ms)), func() {
+		if n.w.srvr.Float64() < n.w.plan.BadStart || n.full() {
 			s.crash("did not come up")
 			return
 		}
@@ -327,7 +344,15 @@ func (s *server) shut(mode ha.StopMode) {
 		return
 	}
 	if mode != ha.StopFast {
-		s.later(between(n.w.srvr, 20*ms, 100*ms), func() { s.crash("stopped immediately") })
+		last := between(n.w.srvr, 20*ms, 100*ms)
+		if mode == ha.StopImmediate && n.deaf.until > n.w.now { // what hears no signal is killed after a second
+			last += sec
+		}
+		s.later(last, func() { s.crash("stopped immediately") })
+		return
+	}
+	if wait := n.deaf.until - n.w.now; wait > 0 { // the signal is heard then
+		s.later(wait, func() { s.shut(mode) })
 		return
 	}
 	clean := s.proc == ha.ProcessRunning
@@ -336,12 +361,10 @@ func (s *server) shut(mode ha.StopMode) {
 	if n.w.srvr.Float64() < n.w.plan.SlowStop {
 		last = between(n.w.srvr, sec, 15*sec)
 	}
-	s.later(last, func() {
-		switch {
-		case !clean:
-		case s.recovery:
-			s.control = "shut down in recovery"
-		default:
+	last = n.delay(last)
+	if clean && !s.recovery { // then a walsender or the archiver may hold it up
+		s.later(last/2, func() {
+			s.shutdown = ha.ShutdownWAL{Checkpoint: s.written, Publish: s.written}
 			s.written += 100 // the shutdown checkpoint, which standbys that stream still get
 			s.flush = s.written
 			s.point = s.br.number
@@ -350,6 +373,15 @@ func (s *server) shut(mode ha.StopMode) {
 					other.server.receive(s, s.flush)
 				}
 			}
+			n.wake()
+		})
+	}
+	s.later(last, func() {
+		switch {
+		case !clean:
+		case s.recovery:
+			s.control = "shut down in recovery"
+		default:
 			s.control = "shut down"
 		}
 		n.w.trace(n, "SERVER: stopped (%s, timeline %d at %d)", s.control, s.number(), s.flush)
@@ -361,8 +393,8 @@ func (s *server) shut(mode ha.StopMode) {
 // not below next.
 func (s *server) promote(next wal.Timeline) {
 	n := s.n
-	s.later(between(n.w.srvr, 50*ms, 500*ms), func() {
-		if s.proc != ha.ProcessRunning || !s.recovery {
+	s.later(n.delay(between(n.w.srvr, 50*ms, 500*ms)), func() {
+		if s.proc != ha.ProcessRunning || !s.recovery || s.stopping {
 			return
 		}
 		s.known = max(max(s.known, s.br.number)+1, next)
@@ -386,7 +418,11 @@ func (s *server) promote(next wal.Timeline) {
 func (s *server) write() {
 	n := s.n
 	n.w.after(between(n.w.srvr, 50*ms, 250*ms), s.write)
-	if !s.acks() || n.off {
+	if !s.acks() || n.off || n.hangs() {
+		return
+	}
+	if n.full() {
+		s.crash("PANIC: no space left on device")
 		return
 	}
 	s.commit(wal.LSN(n.w.srvr.Int64N(200)))
@@ -399,7 +435,11 @@ func (s *server) replicate() {
 	n.w.after(between(n.w.srvr, 50*ms, 250*ms), s.replicate)
 	was := s.streaming
 	s.streaming = false
-	if n.off || s.proc != ha.ProcessRunning || !s.recovery || s.stopping {
+	if n.off || s.proc != ha.ProcessRunning || !s.recovery || s.stopping || n.full() {
+		return
+	}
+	if n.hangs() {
+		s.streaming = was // nothing of it gets to the disk
 		return
 	}
 	from := n.w.node(s.up.Member)
@@ -418,6 +458,9 @@ func (s *server) replicate() {
 
 // receive takes the WAL of up to the position at, if the own WAL is part of it.
 func (s *server) receive(up *server, at wal.LSN) bool {
+	if s.n.hangs() || s.n.full() {
+		return false
+	}
 	same := up.br.has(s.br, s.flush)
 	if !same || at < s.flush {
 		return same && up.br == s.br

@@ -114,8 +114,10 @@ func (s *server) reply(from *server) {
 	})
 }
 
-// linked tells whether WAL gets from one node to the other.
-func (w *world) linked(a, b *node) bool { return !a.off && !b.off && !a.cutStreams && !b.cutStreams }
+// linked tells whether WAL gets to a node from another one.
+func (w *world) linked(to, from *node) bool {
+	return !to.off && !from.off && !to.cutStreams && !from.cutStreams && !to.cutFrom[walStream][from.index]
+}
 
 // syncs tells whether synchronous replication is in use, or was until a moment ago.
 func (w *world) syncs() bool {

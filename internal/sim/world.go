@@ -55,6 +55,7 @@ type world struct {
 	// backups are the states that a restore can go back to, orders how many were given.
 	backups []backup
 	orders  int
+	asked   int64           // requests to restart a server
 	lossy   map[*node]lossy // requests to etcd that get lost
 	slow    map[*node]int64 // extra delay of the watch
 	conf    settings        // as /config has it
