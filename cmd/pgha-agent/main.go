@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,44 +15,52 @@ import (
 	"github.com/pgha/pgha/internal/version"
 )
 
-func main() { os.Exit(run()) }
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 const usage = `usage: pgha-agent [CONFIG.yml | DIRECTORY]
-       pgha-agent --validate-config [--ignore-listen-port] [--print] [CONFIG.yml | DIRECTORY]
+       pgha-agent --validate-config [-i] [-p] [CONFIG.yml | DIRECTORY]
        pgha-agent --generate-sample-config [FILE]
        pgha-agent --generate-config [--dsn DSN] [FILE]
 
 CONFIG.yml is a Patroni configuration file.
 
+  --validate-config          check the configuration, print every finding with its line and cure
+    -i, --ignore-listen-port   the ports may be in use, since the agent runs
+    -p, --print                print a good configuration, with the environment (and passwords) in it
+  --generate-sample-config   write a configuration with the defaults
+  --generate-config          write a configuration from what a running server says
+    --dsn DSN                  how to connect to it, as a superuser (default: libpq's environment)
+  --version                  print the version
+  -h, --help                 print this
 `
 
-func run() int {
+func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("pgha-agent", flag.ContinueOnError)
-	validate := flags.Bool("validate-config", false, "check the configuration, print every finding with its line and cure, and exit")
-	sample := flags.Bool("generate-sample-config", false, "write a configuration with the defaults and exit")
-	generate := flags.Bool("generate-config", false, "write a configuration from what a running server says, and exit")
-	dsn := flags.String("dsn", "", "with --generate-config: connection string of that server, for a superuser (default: libpq's environment)")
-	show := flags.Bool("version", false, "print the version and exit")
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	validate := flags.Bool("validate-config", false, "")
+	sample := flags.Bool("generate-sample-config", false, "")
+	generate := flags.Bool("generate-config", false, "")
+	dsn := flags.String("dsn", "", "")
+	show := flags.Bool("version", false, "")
 	var o agent.ValidateOptions
 	for _, name := range []string{"i", "ignore-listen-port"} {
-		flags.BoolVar(&o.IgnoreListenPort, name, false, "with --validate-config: the ports may be in use")
+		flags.BoolVar(&o.IgnoreListenPort, name, false, "")
 	}
 	for _, name := range []string{"p", "print"} {
-		flags.BoolVar(&o.Print, name, false, "with --validate-config: print a good configuration, with the environment (and passwords) in it")
+		flags.BoolVar(&o.Print, name, false, "")
 	}
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), usage)
-		flags.PrintDefaults()
-	}
-	names, err := parse(flags, os.Args[1:])
+	names, err := parse(flags, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
 		return 0
 	case err != nil:
+		fmt.Fprintf(stderr, "error: %v; see pgha-agent --help\n", err)
 		return 2
 	}
 	if problem := misuse(len(names), *validate, *sample, *generate, *dsn != "", o); problem != "" {
-		fmt.Fprintln(os.Stderr, "error: "+problem)
+		fmt.Fprintln(stderr, "error: "+problem)
 		return 2
 	}
 	name := ""
@@ -61,17 +70,17 @@ func run() int {
 	ctx := context.Background()
 	switch {
 	case *show:
-		fmt.Printf("pgha-agent %s (compatible with Patroni %s)\n", version.Version(), version.Patroni)
+		fmt.Fprintf(stdout, "pgha-agent %s (compatible with Patroni %s)\n", version.Version(), version.Patroni)
 		return 0
 	case *validate:
-		return agent.Validate(name, os.Environ(), o, os.Stdout, os.Stderr)
+		return agent.Validate(name, os.Environ(), o, stdout, stderr)
 	case *sample:
-		return agent.GenerateSample(ctx, name, os.Environ(), os.Stdout, os.Stderr)
+		return agent.GenerateSample(ctx, name, os.Environ(), stdout, stderr)
 	case *generate:
-		return agent.Generate(ctx, name, *dsn, os.Environ(), os.Stdout, os.Stderr)
+		return agent.Generate(ctx, name, *dsn, os.Environ(), stdout, stderr)
 	}
 	return agent.Run(ctx, agent.Options{
-		ConfigPath: name, Environ: os.Environ(), Stderr: os.Stderr,
+		ConfigPath: name, Environ: os.Environ(), Stderr: stderr,
 		Reload: each(syscall.SIGHUP), Upgrade: each(syscall.SIGUSR2), Stop: stops(),
 	})
 }

@@ -263,7 +263,8 @@ func TestValidate(t *testing.T) {
 		{name: "programs", text: strings.ReplaceAll(good, bin, "/none"), code: 1, want: "set postgresql.bin_dir"},
 		{name: "port in use", text: strings.ReplaceAll(good, "127.0.0.1:28902", etcd.Addr().String()), code: 1, want: "another program listens there"},
 		{name: "ignored", text: strings.ReplaceAll(good, "127.0.0.1:28902", etcd.Addr().String()), o: ValidateOptions{IgnoreListenPort: true}},
-		{name: "etcd", text: strings.ReplaceAll(good, etcd.Addr().String(), "127.0.0.1:2"), code: 1, want: "etcd: 127.0.0.1:2 cannot be reached"},
+		{name: "etcd", text: strings.ReplaceAll(good, etcd.Addr().String(), "127.0.0.1:2"), code: 1, want: "etcd: 127.0.0.1:2 cannot be reached (connection refused); is it running"},
+		{name: "REST address", text: strings.ReplaceAll(good, "127.0.0.1:28901", "192.0.2.77:8008"), code: 1, want: "restapi.listen 192.0.2.77:8008: this host has no such address"},
 	} {
 		var out, errs bytes.Buffer
 		code := Validate(write(c.text), c.environ, c.o, &out, &errs)

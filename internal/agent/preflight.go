@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/postgres"
 )
@@ -125,7 +126,7 @@ func checkPort(p *config.Postgres) error {
 		case errors.Is(err, syscall.EADDRNOTAVAIL):
 			return fmt.Errorf("postgresql.listen %s: this host has no such address; correct it, or use 0.0.0.0", addr)
 		default:
-			return fmt.Errorf("postgresql.listen %s: %w", addr, err)
+			return fmt.Errorf("postgresql.listen %s: %w", addr, plain.Connection(err))
 		}
 	}
 	return nil

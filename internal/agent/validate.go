@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 )
 
@@ -118,10 +120,12 @@ func checkListen(key, addr string) error {
 	switch {
 	case err == nil:
 		return l.Close()
-	case strings.Contains(err.Error(), syscall.EADDRINUSE.Error()):
+	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%s %s: another program listens there; stop it, choose another port, or say --ignore-listen-port if it is the agent", key, addr)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s %s: this host has no such address; correct it, or use 0.0.0.0", key, addr)
 	}
-	return fmt.Errorf("%s %s: %w", key, addr, err)
+	return fmt.Errorf("%s %s: %w", key, addr, plain.Connection(err))
 }
 
 // unreachable names the servers of etcd that do not answer.
@@ -134,7 +138,7 @@ func unreachable(hosts []string) []string {
 			defer cancel()
 			c, err := new(net.Dialer).DialContext(ctx, "tcp", host)
 			if err != nil {
-				found[i] = fmt.Sprintf("etcd: %s cannot be reached (%v); is it running, and is the way to it open?", host, err)
+				found[i] = fmt.Sprintf("etcd: %s cannot be reached (%s); is it running, and is the way to it open?", host, plain.Reason(err))
 				return
 			}
 			_ = c.Close() // it answers, that is all

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 )
 
@@ -82,12 +83,10 @@ func connect(ctx context.Context, dsn string, password func() (string, error)) (
 		conn, err = pgx.ConnectConfig(ctx, cfg)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("connect to the server: %s; check --dsn (or PGHOST, PGPORT, PGUSER) and the password", oneLine(err))
+		return nil, nil, fmt.Errorf("connect to the server at %s port %d as %s: %w; check --dsn (or PGHOST, PGPORT, PGUSER) and the password", cfg.Host, cfg.Port, cfg.User, plain.Connection(err))
 	}
 	return conn, cfg, nil
 }
-
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // readSettings gives what the server does not have by default.
 func (f *facts) readSettings(ctx context.Context, conn *pgx.Conn) (map[string]string, error) {

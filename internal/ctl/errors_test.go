@@ -87,7 +87,24 @@ func TestDeadEtcd(t *testing.T) {
 	_ = l.Close()
 	app := newTestApp(t, nil)
 	app.Environ = []string{"PATRONI_SCOPE=x", "PATRONI_ETCD3_HOST=" + l.Addr().String()}
-	oneLineOf(t, app, app.run("pause"), "Error: cannot read cluster x in etcd at http://"+l.Addr().String(), "from the environment", "refused", "check that etcd runs there")
+	oneLineOf(t, app, app.run("pause"), "Error: cannot read cluster x in etcd at http://"+l.Addr().String(), "from the environment",
+		"): etcd unavailable: "+l.Addr().String()+": connection refused; check that etcd runs there")
+}
+
+// TestNumbers: an option that wants a number is given something else.
+func TestNumbers(t *testing.T) {
+	for _, line := range []string{"list -w soon", "list --group x", "events -n 1.5"} {
+		app := newTestApp(t, nil)
+		if code := app.run(strings.Fields(line)...); code != exitUsage || !strings.Contains(app.err.String(), "flag: a number is wanted; see \"pghactl ") {
+			t.Errorf("%s: exit %d, %q", line, code, app.err.String())
+		}
+	}
+}
+
+// TestMissingFile: the file that was named, and what to do.
+func TestMissingFile(t *testing.T) {
+	app := newTestApp(t, nil)
+	oneLineOf(t, app, app.run("-c", "/nonexistent.yml", "list"), "Error: read configuration: /nonexistent.yml: no such file or directory; name an existing file with -c")
 }
 
 // TestEtcdTLS: certificates that cannot be read, and a server that has none.

@@ -2,7 +2,9 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,7 +45,12 @@ func newRootCommand(a *App) *cobra.Command {
 	root.SetErr(a.Err)
 	root.SetGlobalNormalizationFunc(optionAliases)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Sprintf("%v; see %q", err, cmd.CommandPath()+" --help")}
+		var number *strconv.NumError
+		text := err.Error()
+		if errors.As(err, &number) {
+			text = strings.Replace(text, number.Error(), "a number is wanted", 1)
+		}
+		return usageError{fmt.Sprintf("%s; see %q", text, cmd.CommandPath()+" --help")}
 	})
 	opts.addTo(root.Flags())
 	for _, cmd := range clusterCommands(a, opts) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 )
@@ -70,7 +71,7 @@ func (a *App) configPath(option string) (string, error) {
 	}
 	if path != "" {
 		if _, err := os.Stat(path); err != nil {
-			return "", fmt.Errorf("read configuration: %w; name an existing file with -c or PATRONICTL_CONFIG_FILE", err)
+			return "", fmt.Errorf("read configuration: %s: %s; name an existing file with -c or PATRONICTL_CONFIG_FILE", path, plain.Reason(err))
 		}
 		return path, nil
 	}
@@ -214,7 +215,18 @@ func (s *session) dcsError(ctx context.Context, verb, name string, err error) er
 	case errors.Is(err, dcs.ErrConflict):
 		cure = "look at it and try again"
 	}
-	return fmt.Errorf("cannot %s cluster %s in etcd at %s (from %s): %w; %s", verb, name, where, s.source, err, cure)
+	return fmt.Errorf("cannot %s cluster %s in etcd at %s (from %s): %w; %s", verb, name, where, s.source, withoutStep(err), cure)
+}
+
+// withoutStep leaves out which request of the library failed: the sentence it
+// becomes part of says what was wanted.
+func withoutStep(err error) error {
+	for _, sentinel := range []error{dcs.ErrUnavailable, dcs.ErrUnknown, dcs.ErrConflict, dcs.ErrRejected} {
+		if _, rest, found := strings.Cut(err.Error(), sentinel.Error()); found && errors.Is(err, sentinel) {
+			return fmt.Errorf("%w%s", sentinel, rest)
+		}
+	}
+	return err
 }
 
 func (s *session) memberAPI() (memberAPI, error) { return s.app.newAPI(s.local, s.insecure) }

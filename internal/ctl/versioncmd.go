@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/internal/version"
 )
 
@@ -95,11 +96,11 @@ func postgresVersion(num int) string {
 	return fmt.Sprintf("%d.%d", num/10000, num%10000)
 }
 
-// shortURLError drops the method net/http puts in front.
+// shortURLError says where and why a request failed, without net/http's chain.
 func shortURLError(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
-		return fmt.Errorf("%s: %w", u.URL, u.Err)
+		return fmt.Errorf("%s: %w", u.URL, plain.Connection(u.Err))
 	}
-	return err
+	return plain.Connection(err)
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"net/url"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/dcs/etcd"
@@ -43,7 +43,7 @@ func Gather(ctx context.Context, src Source) *Facts {
 		f.Public = st.Mode().Perm()&0o004 != 0
 	}
 	if err := f.askCluster(ctx, src); err != nil {
-		f.EtcdErr = err.Error()
+		f.EtcdErr = plain.Reason(err)
 	}
 	f.Config = config.EffectiveOf(src.Local, f.dynamic())
 	f.Problems = append(f.Problems, f.Config.Problems...)
@@ -93,7 +93,7 @@ func errText(err error) string {
 	if err == nil {
 		return "it is empty"
 	}
-	return strings.Join(strings.Fields(err.Error()), " ")
+	return plain.Reason(err)
 }
 
 func (f *Facts) askEtcd(ctx context.Context, src Source) {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
@@ -79,7 +80,7 @@ func (s *Server) replicationQuery(ctx context.Context, up *Upstream, query strin
 	defer cancel()
 	conn, err := pgconn.ConnectConfig(ctx, &conf.Config)
 	if err != nil {
-		return err
+		return plain.Connection(err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout/60)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 )
 
@@ -91,7 +92,8 @@ func (l *link) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	return pgx.ConnectConfig(ctx, cfg)
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	return conn, plain.Connection(err)
 }
 
 // close drops the connection, interrupting whoever uses it.

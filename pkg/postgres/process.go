@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
+
+	"github.com/pgha/pgha/internal/plain"
 )
 
 // StartOptions say how to start.
@@ -274,7 +276,7 @@ func execOnce(ctx context.Context, cfg *pgx.ConnConfig, sql string) error {
 func withConn(ctx context.Context, cfg *pgx.ConnConfig, fn func(*pgx.Conn) error) error {
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return err
+		return plain.Connection(err)
 	}
 	defer drop(conn)
 	return fn(conn)

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
@@ -55,7 +56,7 @@ func (s *Server) Accepting(ctx context.Context) (Readiness, error) {
 	case errors.As(err, &pg):
 		return Accepting, nil
 	default:
-		return NoResponse, fmt.Errorf("connect to the server: %w", err)
+		return NoResponse, fmt.Errorf("connect to the server: %w", plain.Connection(err))
 	}
 }
 

@@ -22,7 +22,8 @@ func TestVIPManager(t *testing.T) {
 	c := start(t, "", func(o *lab.Options) {
 		o.Config["postgresql"] = map[string]any{"listen": "0.0.0.0:5432", "pg_hba": []any{
 			"local all all scram-sha-256", "host replication replicator 192.0.2.0/24 scram-sha-256",
-			"host all all 192.0.2.0/24 scram-sha-256", "host all all 127.0.0.1/32 scram-sha-256", // the agent's own
+			"host all all 192.0.2.0/24 scram-sha-256",
+			"host all,replication all 127.0.0.1/32 scram-sha-256", // the agent's own
 		}}
 	})
 	byKey, byREST := "192.0.2.200", "192.0.2.201"

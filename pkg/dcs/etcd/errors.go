@@ -91,5 +91,19 @@ func reason(err error) string {
 	if st, ok := status.FromError(err); ok {
 		text = st.Message()
 	}
-	return strings.ReplaceAll(text, "\n", " ")
+	return withoutChain(strings.ReplaceAll(text, "\n", " "))
+}
+
+// withoutChain leaves of gRPC's words about a connection that failed what an
+// operator needs: the address, and why.
+func withoutChain(text string) string {
+	cause, found := strings.CutPrefix(text, `connection error: desc = "transport: `)
+	if !found {
+		return text
+	}
+	cause = strings.TrimPrefix(strings.TrimSuffix(cause, `"`), "Error while dialing: ")
+	if dial, found := strings.CutPrefix(cause, "dial tcp "); found {
+		cause = strings.NewReplacer(": connect: ", ": ", ": i/o timeout", ": no answer in time").Replace(dial)
+	}
+	return cause
 }

@@ -47,6 +47,20 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// What gRPC says of a connection that failed is cut down to the address and why.
+func TestReason(t *testing.T) {
+	for said, want := range map[string]string{
+		`connection error: desc = "transport: Error while dialing: dial tcp 192.0.2.4:2379: connect: connection refused"`:                                         "192.0.2.4:2379: connection refused",
+		`connection error: desc = "transport: Error while dialing: dial tcp 192.0.2.4:2379: i/o timeout"`:                                                         "192.0.2.4:2379: no answer in time",
+		`connection error: desc = "transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority"`: "authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority",
+		"etcdserver: no leader": "etcdserver: no leader",
+	} {
+		if got := reason(status.Error(codes.Unavailable, said)); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestAttemptTimeout(t *testing.T) {
 	tests := []struct {
 		remaining  time.Duration
