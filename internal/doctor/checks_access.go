@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgha/pgha/pkg/config"
+	"github.com/pgha/pgha/pkg/ha"
 )
 
 func configuration(f *Facts) (out []Finding) {
@@ -89,15 +90,34 @@ func etcdLatency(f *Facts) []Finding {
 	return nil
 }
 
-// etcdLease: E1 of the safety design. The lease that etcd grants is what counts.
+// etcdLease: E1 of the safety design. The lease that etcd grants is what counts,
+// and after the loss of its leader etcd is silent for up to two election timeouts,
+// which that lease tells of: it is one and a half, rounded up.
 func etcdLease(f *Facts) []Finding {
 	if f.Etcd == nil || f.Etcd.ShortestLease == 0 || f.Config == nil {
 		return nil
 	}
-	if short, t := f.Etcd.ShortestLease, f.Config.Dynamic.TTL; short > t {
-		return one(Warning, inEtcd, fmt.Sprintf("raise ttl to %s at least, or lower etcd's election timeout", short), "etcd grants no lease below %s (1.5 times its election timeout), and ttl is %s: a failover takes longer than ttl promises", short, t)
+	short, dyn := f.Etcd.ShortestLease, f.Config.Dynamic
+	silence := short * 4 / 3
+	if short > dyn.TTL {
+		return one(Warning, inEtcd, fmt.Sprintf("raise ttl to %s at least, or lower etcd's election timeout", short), "etcd grants no lease below %s (1.5 times its election timeout), and ttl is %s: a failover takes longer than ttl promises", short, dyn.TTL)
+	}
+	if have := silenceBorne(dyn.TTL, dyn.LoopWait, dyn.RetryTimeout); have < silence {
+		enough := dyn.TTL
+		for enough < time.Hour && silenceBorne(enough, dyn.LoopWait, dyn.RetryTimeout) < silence {
+			enough += time.Second
+		}
+		return one(Warning, inEtcd, fmt.Sprintf("raise ttl to %s at least, or lower etcd's election timeout to %s", enough, (have/2).Truncate(100*time.Millisecond)),
+			"an election among etcd's servers may take %s (their election timeout is up to %s), and with a ttl of %s the leader gives up after %s without etcd", silence.Round(100*time.Millisecond), (silence / 2).Round(100*time.Millisecond), dyn.TTL, have.Round(100*time.Millisecond))
 	}
 	return nil
+}
+
+// silenceBorne is how long etcd may be silent before a leader that renewed in good
+// time steps down.
+func silenceBorne(ttl, loopWait, retry time.Duration) time.Duration {
+	t, _ := ha.NewTiming(ttl, loopWait, retry) // its error is a finding of its own
+	return t.Budget - t.Stop - t.Period
 }
 
 func etcdAccess(f *Facts) []Finding {

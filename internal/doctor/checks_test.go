@@ -106,6 +106,9 @@ func TestChecks(t *testing.T) {
 		{"etcd latency", Warning, func(f *Facts) { f.Etcd.Reads[1], f.Etcd.Reads[2] = 150*time.Millisecond, 160*time.Millisecond }, "150ms"},
 		{"etcd latency", Error, func(f *Facts) { f.Etcd.Reads[2] = 6 * time.Second }, "6s"},
 		{"etcd lease", Warning, func(f *Facts) { f.Etcd.ShortestLease = 40 * time.Second }, "below 40s"},
+		{"etcd lease", Warning, func(f *Facts) {
+			f.Config.Dynamic.TTL, f.Config.Dynamic.LoopWait, f.Config.Dynamic.RetryTimeout = 5*time.Second, time.Second, time.Second
+		}, "gives up after 1.8s"},
 		{"etcd access", Warning, func(f *Facts) { f.Config.Local.Etcd.Protocol = "http" }, "plain http"},
 		{"etcd access", Warning, func(f *Facts) { f.Config.Local.Etcd.Cert = "" }, "nobody has to authenticate"},
 		{"rest access", Warning, func(f *Facts) { f.Config.Local.RestAPI.Username, f.Config.Local.RestAPI.Password = "", "" }, "everybody"},
