@@ -25,7 +25,7 @@ type sick struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedLeaseServer
 	pb.UnimplementedWatchServer
-	noReads                           atomic.Bool
+	noReads, noGrants, keeps          atomic.Bool
 	reads, writes, keepalives, events atomic.Int64
 }
 
@@ -58,11 +58,21 @@ func (e *sick) Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error) {
 }
 
 func (e *sick) LeaseGrant(_ context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	if e.noGrants.Load() {
+		return nil, rpctypes.ErrGRPCTimeout
+	}
 	return &pb.LeaseGrantResponse{Header: &pb.ResponseHeader{ClusterId: 1}, ID: 1, TTL: r.TTL}, nil
 }
 
 func (e *sick) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 	e.keepalives.Add(1)
+	if e.keeps.Load() {
+		r, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		return stream.Send(&pb.LeaseKeepAliveResponse{Header: &pb.ResponseHeader{ClusterId: 1}, ID: r.ID, TTL: 30})
+	}
 	return status.Error(codes.Unavailable, "no healthy upstream") // as a proxy says it
 }
 
@@ -102,6 +112,31 @@ func TestNothingIsRepeatedUnasked(t *testing.T) {
 	// Each loss of the watch costs a complete read.
 	if watches, reads := e.events.Load(), e.reads.Load(); watches < 3 || watches > reads {
 		t.Errorf("%d watches after %d reads", watches, reads)
+	}
+}
+
+// While etcd grants no lease, a change of ttl costs every other round and no more.
+func TestChangedTTLKeepsTheLease(t *testing.T) {
+	t.Parallel()
+	e, url := startSick(t)
+	e.keeps.Store(true)
+	s := open(t, base, nil, url)
+	if err := s.KeepAlive(within(t, 20*time.Second)); err != nil { // grants
+		t.Fatal(err)
+	}
+	e.noGrants.Store(true)
+	s.SetTTL(40 * time.Second)
+	for range 2 {
+		if err := s.KeepAlive(within(t, 300*time.Millisecond)); err == nil {
+			t.Error("a lease was granted")
+		}
+		if err := s.KeepAlive(within(t, 20*time.Second)); err != nil || s.TTL() != 30*time.Second {
+			t.Errorf("the old lease: %v, ttl %s", err, s.TTL())
+		}
+	}
+	e.noGrants.Store(false)
+	if err := s.KeepAlive(within(t, 20*time.Second)); err != nil || s.TTL() != 40*time.Second {
+		t.Errorf("the new lease: %v, ttl %s", err, s.TTL())
 	}
 }
 

@@ -57,7 +57,8 @@ func (s *Store) KeepAlive(ctx context.Context) error {
 // wanted TTL. It returns the present lease.
 func (s *Store) refreshLease(ctx context.Context) (int64, error) {
 	s.mu.Lock()
-	id, fits := s.lease.id, s.lease.asked == s.want
+	id, fits := s.lease.id, s.lease.asked == s.want || s.lease.postponed
+	s.lease.postponed = false
 	s.mu.Unlock()
 	if id == 0 || !fits {
 		return s.grant(ctx, id)
@@ -108,11 +109,12 @@ func (s *Store) grant(ctx context.Context, old int64) (int64, error) {
 		resp, err = ep.client.Grant(ctx, seconds)
 		return err
 	})
-	if err != nil {
-		return 0, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err != nil {
+		s.lease.postponed = true
+		return 0, err
+	}
 	s.lease.id, s.lease.asked = int64(resp.ID), want
 	s.lease.granted = time.Duration(resp.TTL) * time.Second
 	return int64(resp.ID), nil

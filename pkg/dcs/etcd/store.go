@@ -44,6 +44,9 @@ type leaseState struct {
 	id      int64
 	asked   time.Duration
 	granted time.Duration
+	// postponed: the last round got no lease with the wanted TTL, so that the next
+	// one keeps the one it has. Otherwise a change of ttl could end a leadership.
+	postponed bool
 
 	leaderEpoch int64 // of the last successful claim or renewal,
 	leaderLease int64 // and the lease the key hangs on since
