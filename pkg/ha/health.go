@@ -118,8 +118,8 @@ func (o *Observation) diskFault() string {
 // that qualifies for it. Without one the leader stays: a bad primary is better
 // than none.
 func handOverFault(o *Observation) (d Decision, ok bool) {
-	why := o.fault()
-	if why == "" {
+	why, m := o.fault(), &o.Memory
+	if why == "" || m.NoTaker != 0 && o.Now.Sub(m.NoTaker) < o.period() {
 		return d, false
 	}
 	can, ask := o.failoverPossible(failoverQuery{})
@@ -127,13 +127,14 @@ func handOverFault(o *Observation) (d Decision, ok bool) {
 	case len(ask) > 0:
 		return o.ask(ask, FaultAsksPeers), true
 	case !can:
+		m.NoTaker = o.Now
 		return d, false
 	case o.readOnly():
 		return o.then(o.releaseKey(true), FaultHandsOver, why), true
 	}
-	o.Memory.Demoting = true
-	o.Memory.StopBy = o.Now.Add(o.Memory.Lease.Timing.Kill + time.Second)
-	o.Memory.armRewind()
+	m.Demoting = true
+	m.StopBy = o.Now.Add(m.Lease.Timing.Kill + time.Second)
+	m.armRewind()
 	return o.begin(Stop{Mode: StopKill}, FaultHandsOver, why), true
 }
 

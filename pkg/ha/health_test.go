@@ -40,7 +40,13 @@ func TestHungServer(t *testing.T) {
 			o.PG.Known, o.PG.Row, o.PG.Process = false, Row{}, ProcessStarting
 			answered(o, Peer{}, standbyPeer(1000))
 		}, action: Stop{}, reason: FaultHandsOver, check: kill},
-		{name: "nobody answers: it stays and says why", change: func(o *Observation) { hung(o); answered(o, Peer{}, Peer{}) }, reason: FaultStays},
+		{name: "found nobody a moment ago: does not ask again", change: func(o *Observation) { hung(o); o.Memory.NoTaker = o.Now.Add(-sec) }, reason: FaultStays},
+		{name: "found nobody a period ago: asks again", change: func(o *Observation) { hung(o); o.Memory.NoTaker = o.Now.Add(-10 * sec) }, action: AskPeers{}, reason: FaultAsksPeers},
+		{name: "nobody answers: it stays and says why", change: func(o *Observation) { hung(o); answered(o, Peer{}, Peer{}) }, reason: FaultStays, check: func(t *testing.T, d Decision) {
+			if d.Memory.NoTaker == 0 {
+				t.Error("asks for ever")
+			}
+		}},
 		{name: "nobody else is there: it stays", change: func(o *Observation) {
 			hung(o)
 			o.DCS.Cluster.Members = o.DCS.Cluster.Members[:1]

@@ -84,6 +84,9 @@ type Memory struct {
 	// CrashedPrimary is when the primary was found dead, 0 otherwise.
 	CrashedPrimary Instant
 	Crashes        Crashes
+	// NoTaker is when no member was found to take over from a server that is not
+	// well; they are asked again a period later.
+	NoTaker Instant
 
 	// FreezeSeen is the serial of the last request to freeze taken in, Thawed the
 	// epoch under which etcd last confirmed that this node may stream (safety B.5).
