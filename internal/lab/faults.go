@@ -26,6 +26,7 @@ const (
 	Leash      Target = "leash"
 	Postmaster Target = "postmaster"
 	Everything Target = "everything"
+	InitDB     Target = "initdb"
 	BackupRun  Target = "pgbackrest backup"
 	RestoreRun Target = "pgbackrest restore"
 )
@@ -50,7 +51,7 @@ func (l *Lab) Pid(n *Node, target Target) (int, error) {
 		}
 		return 0, fmt.Errorf("find %s on %s: %w", target, n.Name, errNotRunning)
 	}
-	want := map[Target]string{Leash: "pgha-leash", Postmaster: "postgres"}[target]
+	want := map[Target]string{Leash: "pgha-leash", Postmaster: "postgres", InitDB: "initdb"}[target]
 	server, _ := postmasterPid(n.DataDir)
 	for _, p := range n.host.tree() {
 		if p.comm == want && (target != Postmaster || p.pid == server) {

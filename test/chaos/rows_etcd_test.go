@@ -198,10 +198,12 @@ func compaction(x *run) {
 // former one, on a timeline that has ended.
 func oldEtcd(x *run) {
 	x.must(x.SaveEtcd(x.ctx))
-	x.must(x.settled(patience))
-	x.leader = x.currentLeader() // on a slow machine that was an outage
-	x.acked(lab.Boottime())
-	x.must(x.Switchover(x.ctx, x.leader, x.replicas()[0]))
+	x.eventually("a switchover", func() bool { // on a slow machine that was an outage
+		x.must(x.settled(patience))
+		x.leader = x.currentLeader()
+		x.acked(lab.Boottime())
+		return x.Switchover(x.ctx, x.leader, x.replicas()[0]) == nil
+	})
 	x.newLeader(x.leader)
 	x.must(x.settled(patience))
 	x.acked(lab.Boottime())
