@@ -50,7 +50,7 @@ func base() *Observation {
 		Leash: Leash{Attached: true, Armed: myEpoch, Deadline: lease.Deadline, Highest: myEpoch},
 		Memory: Memory{
 			Lease: lease, SeenStatus: 120, SeenAt: plus(-sec), LastLeader: "n1", LastEpoch: myEpoch,
-			LastMembers: c.Members, Primary: true,
+			LastMembers: c.Members, Primary: true, Looked: true,
 		},
 	}
 	return o
@@ -75,7 +75,7 @@ func replica(o *Observation) {
 	upstream(o, "n2")
 	o.PG.Control.State = "in archive recovery"
 	o.Leash = Leash{Attached: true, Highest: 50}
-	o.Memory = Memory{SeenStatus: 120, SeenAt: plus(-sec), LastLeader: "n2", LastEpoch: 90, RewindFor: 90, LastMembers: o.DCS.Cluster.Members}
+	o.Memory = Memory{SeenStatus: 120, SeenAt: plus(-sec), LastLeader: "n2", LastEpoch: 90, RewindFor: 90, LastMembers: o.DCS.Cluster.Members, Looked: true}
 }
 
 // leaderless: n2 was the leader, its keys vanished just now; the hold-off is

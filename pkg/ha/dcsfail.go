@@ -13,7 +13,7 @@ func withoutDCS(o *Observation) Decision {
 		return o.rest(FailsafeHolds)
 	case m.Lease.Held(o.Now):
 		return o.rest(OfflineWaiting, o.DCS.Error)
-	case !down && m.Primary: // X3
+	case o.mayWrite(): // X3
 		m.Offline = true
 		m.armRewind()
 		return o.begin(Stop{Mode: StopFast, Escalate: m.stopBudget(o) / 2}, DemoteOffline, o.DCS.Error)

@@ -87,6 +87,7 @@ func (o *Observation) note() {
 	if o.PG.Known {
 		m.Primary = !o.PG.Row.InRecovery
 	}
+	o.notePromoting()
 	o.noteFailsafe() // before the snapshot, which may show that somebody else leads
 	if o.DCS.Fresh {
 		o.noteSeen()
@@ -281,6 +282,7 @@ func (o *Observation) noteOperation() {
 		}
 	case OpPromote:
 		if op.Refused {
+			m.Promoting = false
 			m.Refused, m.SitOut = m.Lease.Epoch, o.Now.Add(o.Settings.TTL)
 		}
 	case OpCopySlots, OpNone:

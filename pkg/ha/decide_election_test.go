@@ -89,6 +89,14 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 		}, action: Claim{}, reason: ElectionWins},
 		{name: "B.3 my own last beat is marked as released", change: func(o *Observation) { leaderless(o); o.DCS.Cluster.Status.Beat.Holder = "h1" }, action: PublishReleased{}, reason: TakeBackFinished},
 		{name: "B.6 an armed leash is told first", change: func(o *Observation) { leaderless(o); o.Leash.Armed = 50 }, action: DisarmLeash{}, reason: SecondaryDisarms},
+		{name: "S1 a promotion given up may still end", change: func(o *Observation) { leaderless(o); o.Leash.Armed = 50; o.Memory.Promoting = true }, action: Stop{}, reason: DemoteNoLock},
+		{name: "S1 so may one of an earlier run of the agent", change: func(o *Observation) { leaderless(o); o.Leash.Armed = 50; o.Memory.Looked = false }, action: Stop{}, reason: DemoteNoLock},
+		{name: "S1 a server that is seen as a standby without a leash has none", change: func(o *Observation) { leaderless(o); o.Memory.Looked = false }, action: Claim{}, reason: ElectionWins},
+		{name: "S1 one that is down has none", change: func(o *Observation) { leaderless(o); o.Memory.Promoting = true; o.PG.Process = ProcessDown }, check: func(t *testing.T, d Decision) {
+			if d.Memory.Promoting {
+				t.Error("still promoting")
+			}
+		}, action: Start{}, reason: StartReadOnly},
 		{name: "B.3 garbage in /status holds everybody off", change: func(o *Observation) {
 			leaderless(o)
 			o.DCS.Cluster = dcs.Decode("/b/demo", []dcs.KV{

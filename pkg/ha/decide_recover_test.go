@@ -145,6 +145,7 @@ func TestFollow(t *testing.T) { // H8, table F
 		{name: "H8 a streaming standby has nothing to do", change: replica, reason: SecondaryNoAction},
 		{name: "F4b a primary under another's lock stops", change: func(o *Observation) { lost(o); o.DCS.Cluster.Leader = &dcs.Leader{Name: "n2", Epoch: 110} }, action: Stop{}, reason: DemoteNoLock,
 			check: wants(Stop{Mode: StopImmediate})},
+		{name: "F4b a standby that may still be promoted stops, too", change: func(o *Observation) { replica(o); o.Memory.Promoting = true }, action: Stop{}, reason: DemoteNoLock, check: wants(Stop{Mode: StopImmediate})},
 		{name: "F4b also when it does not answer", change: func(o *Observation) {
 			lost(o)
 			o.DCS.Cluster.Leader = &dcs.Leader{Name: "n2", Epoch: 110}

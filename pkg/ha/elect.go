@@ -40,7 +40,7 @@ func elect(o *Observation) Decision {
 	if o.ownLastBeat() {
 		return o.then(PublishReleased{}, TakeBackFinished)
 	}
-	if o.Leash.Armed != 0 && o.PG.Known && o.PG.Row.InRecovery {
+	if o.Leash.Armed != 0 && o.PG.Known && o.readOnly() {
 		return o.disarm()
 	}
 	if d, ok := o.freezeAsked(); ok {
@@ -106,20 +106,37 @@ func refuse(o *Observation, why string) Decision {
 	return o.wait(o.period()/2, ElectionRefused, why)
 }
 
-// mayWrite tells whether the running server accepts writes, as far as is known.
+// mayWrite tells whether the running server accepts writes, or may begin to at any
+// moment, as far as is known.
 func (o *Observation) mayWrite() bool {
-	if o.PG.Process == ProcessDown {
+	switch {
+	case o.PG.Process == ProcessDown:
 		return false
-	}
-	if o.PG.Known {
+	case o.Memory.Promoting:
+		return true
+	case o.PG.Known:
 		return !o.PG.Row.InRecovery
 	}
 	return o.Memory.Primary
 }
 
-// readOnly tells whether the server is known to accept no writes.
+// readOnly tells whether the server is known to accept no writes, now and later.
 func (o *Observation) readOnly() bool {
-	return o.PG.Process == ProcessDown || o.PG.Known && o.PG.Row.InRecovery
+	return o.PG.Process == ProcessDown || o.PG.Known && o.PG.Row.InRecovery && !o.Memory.Promoting
+}
+
+// notePromoting: a promotion that did not come to its end may still do so, also one
+// that an earlier run of this agent began: only for it is the leash of a standby
+// armed.
+func (o *Observation) notePromoting() {
+	m := &o.Memory
+	switch {
+	case o.PG.Process == ProcessDown || o.PG.Known && !o.PG.Row.InRecovery:
+		m.Promoting = false
+	case o.PG.Known && !m.Looked:
+		m.Promoting = o.Leash.Armed != 0 && !o.Leash.Suspended
+	}
+	m.Looked = m.Looked || o.PG.Known || o.PG.Process == ProcessDown
 }
 
 // unfit is the gate of ha-behaviour 2.1: why this node may not race at all.

@@ -81,6 +81,12 @@ func TestHungServer(t *testing.T) {
 			hung(o)
 			answered(o, Peer{}, standbyPeer(1000))
 		}, action: Release{}, reason: FaultHandsOver, check: wants(Release{Epoch: myEpoch, Clean: true})},
+		{name: "its promotion was given up and may still end: killed first (S1)", change: func(o *Observation) {
+			standbyLeaderToBe(o)
+			hung(o)
+			answered(o, Peer{}, standbyPeer(1000))
+			o.Memory.Promoting = true
+		}, action: Stop{}, reason: FaultHandsOver, check: wants(Stop{Mode: StopKill})},
 		{name: "stopped: the key goes", change: func(o *Observation) {
 			hung(o)
 			down(o, "in production")

@@ -28,7 +28,7 @@ func takeBack(o *Observation) Decision {
 		return o.begin(Stop{Mode: StopFast, Escalate: o.Memory.stopBudget(o) / 2}, DemoteNoLock, "my leadership could not be renewed in time")
 	case !spent:
 		return o.then(TakeBack{Epoch: l.Epoch}, TakeBackOwn)
-	case o.PG.Process != ProcessDown && !(o.PG.Known && o.PG.Row.InRecovery):
+	case !o.readOnly():
 		return o.begin(Stop{Mode: StopImmediate}, DemoteNoLock, "the deadline of my leadership has passed")
 	default:
 		return o.then(Release{Epoch: l.Epoch, Clean: true}, TakeBackLatched)
@@ -172,6 +172,10 @@ func promote(o *Observation) Decision {
 		return o.rest(NoSystemID)
 	}
 	if o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster) { // S2
+		if !o.readOnly() {
+			m.Demoting = true
+			return o.begin(Stop{Mode: StopImmediate}, LeaderBehind)
+		}
 		return o.then(o.releaseKey(true), LeaderBehind)
 	}
 	if d, ok := o.publishNumber(); ok {
@@ -181,6 +185,7 @@ func promote(o *Observation) Decision {
 		return d
 	}
 	m.Rewind, m.RewindFor = RewindIdle, m.Lease.Epoch
+	m.Promoting = true
 	return o.begin(Promote{From: o.PG.Row.Timeline, Timeline: o.nextTimeline()}, LeaderPromotes)
 }
 

@@ -67,6 +67,11 @@ type Memory struct {
 	// Releasing is the epoch of a release that was sent and not answered: it may
 	// arrive yet, so the server must not become writable in that epoch.
 	Releasing int64
+	// Promoting: the server was asked to end its recovery, and may do so at any time
+	// until it is down: what was asked for cannot be taken back.
+	Promoting bool
+	// Looked: the server was seen once by this run of the agent.
+	Looked bool
 	// Offline: it was stopped because etcd could not be reached.
 	Offline bool
 	// YieldUntil: after a hand-over somebody else has the first turn.

@@ -70,15 +70,16 @@ func pausedLeader(o *Observation) Decision {
 	}
 	if o.PG.Row.InRecovery {
 		if o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster) {
-			return o.then(o.releaseKey(true), PausedReleases, "my timeline is older than the cluster's") // S2
+			return o.then(o.releaseKey(o.readOnly()), PausedReleases, "my timeline is older than the cluster's") // S2
 		}
 		if o.wanted() || f != nil && f.Candidate == o.Me.Name { // 7, H1
 			if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpPromote {
 				return o.wait(left, LeaderPromoting, o.Op.Error)
 			}
+			o.Memory.Promoting = true
 			return o.begin(Promote{From: o.PG.Row.Timeline, Timeline: o.nextTimeline()}, PausedPromotes)
 		}
-		return o.then(o.releaseKey(true), PausedReleases, "the server was demoted by hand") // 6, H2
+		return o.then(o.releaseKey(o.readOnly()), PausedReleases, "the server was demoted by hand") // 6, H2
 	}
 	if d, ok := manualFailover(o); ok {
 		return d

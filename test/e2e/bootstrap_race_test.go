@@ -23,9 +23,6 @@ func TestBootstrapRaces(t *testing.T) {
 	onlyLong(t)
 	const races = 20
 	s := newSite(t, func(o *lab.Options) { o.Nodes, o.Backup = 3, lab.BackupNone })
-	for _, n := range s.Nodes {
-		s.must(s.Supervise(n, true)) // an agent whose bootstrap failed ends
-	}
 	again := 0
 	for race := range races {
 		ctx, cancel := context.WithTimeout(s.ctx, workLimit)
@@ -54,6 +51,7 @@ func TestBootstrapRaces(t *testing.T) {
 			again++
 		}
 		s.must(s.PowerOn(winner))
+		s.must(s.Supervise(winner, true)) // an agent whose bootstrap failed ends
 		took := s.whole()
 		ids := map[string]bool{}
 		for _, n := range s.Nodes {
