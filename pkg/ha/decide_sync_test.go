@@ -94,6 +94,9 @@ func TestSyncPasses(t *testing.T) {
 		{"a standby that cascades does no duty", config.SyncOn, func(o *Observation) {
 			mem(o, "n2").Tags = dcs.Tags{{Name: "replicatefrom", Value: "n3"}}
 		}, []string{"names n3"}},
+		{"names are compared as PostgreSQL does", config.SyncOn, func(o *Observation) {
+			mem(o, "n2").Tags = dcs.Tags{{Name: "replicatefrom", Value: "N3"}}
+		}, []string{"names n3"}},
 		{"a ring of replicatefrom is no endless loop", config.SyncOn, func(o *Observation) {
 			mem(o, "n2").Tags = dcs.Tags{{Name: "replicatefrom", Value: "n3"}}
 			mem(o, "n3").Tags = dcs.Tags{{Name: "replicatefrom", Value: "n2"}}

@@ -143,7 +143,7 @@ func (o *Observation) cascades(mem *dcs.Member) bool {
 		if up == "" {
 			return top != mem && o.streamsHere(top.Name)
 		}
-		next := o.DCS.Cluster.Member(up)
+		next := o.memberFold(up)
 		if !o.mayBeSync(next) {
 			return false
 		}
