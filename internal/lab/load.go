@@ -47,7 +47,10 @@ func (l *Lab) PrepareLoad(ctx context.Context, primary *Node) error {
 		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	_, err = conn.Exec(ctx, `DROP SCHEMA IF EXISTS pgha_lab CASCADE;
+	// A call of a load that was stopped goes on for a while, and would go on in the
+	// new table.
+	_, err = conn.Exec(ctx, `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE 'CALL pgha_lab.%';
+		DROP SCHEMA IF EXISTS pgha_lab CASCADE;
 		CREATE SCHEMA pgha_lab;
 		CREATE TABLE pgha_lab.writes (id bigint PRIMARY KEY, client text NOT NULL);
 		`+procedure)
