@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
@@ -24,6 +26,29 @@ type answer struct {
 // they are quicker than the last one waited for.
 func (p *peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]ha.Peer {
 	return p.all(ctx, await, glance, p.client.MemberStatus)
+}
+
+// positionPause is the pause before a member is asked for its position again: its
+// server may be about to tell it.
+const positionPause = 20 * time.Millisecond
+
+// AskPatiently asks until each has told its position, or ctx ends. In an election
+// who is not quick enough has no say; an operator's order is not to fail because a
+// server on a busy host, or one that nobody has asked before, takes a moment.
+func (p *peers) AskPatiently(ctx context.Context, members []dcs.Member) map[string]ha.Peer {
+	return p.all(ctx, members, nil, func(ctx context.Context, apiURL string) (ha.Peer, error) {
+		for {
+			peer, err := p.client.MemberStatus(ctx, apiURL)
+			if !errors.Is(err, restapi.ErrNoPosition) {
+				return peer, err
+			}
+			select {
+			case <-ctx.Done():
+				return peer, err
+			case <-time.After(positionPause):
+			}
+		}
+	})
 }
 
 // all puts one question to everybody at once.

@@ -120,7 +120,7 @@ func (b *board) PutFailover(ctx context.Context, f dcs.Failover, revision *int64
 func (b *board) AskMembers(ctx context.Context, members []dcs.Member) map[string]ha.Peer {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	out := b.peers.Ask(ctx, members, nil)
+	out := b.peers.AskPatiently(ctx, members)
 	for _, mem := range members {
 		if _, ok := out[mem.Name]; !ok {
 			out[mem.Name] = ha.Peer{}

@@ -12,6 +12,10 @@ import (
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
+// ErrNoPosition means that a member answers, and its server does not in the time
+// that a health check has: it says nothing about its WAL.
+var ErrNoPosition = errors.New("no WAL position in it")
+
 // ParsePeer reads a status document (wire contract §5.4) as a peer in the
 // leader race does (ha-behaviour 2.3). What the race cannot rely on, a missing
 // or null position above all, is an error: such a peer is not reachable.
@@ -38,7 +42,7 @@ func ParsePeer(doc []byte) (ha.Peer, error) {
 		xlog = status.Xlog
 	}
 	if xlog == nil {
-		return ha.Peer{}, errors.New("read status document: no WAL position in it")
+		return ha.Peer{}, fmt.Errorf("read status document: %w", ErrNoPosition)
 	}
 	p := ha.Peer{Reachable: true, WatchdogFailed: truthy(status.WatchdogFailed), Fault: status.PGHA.Fault, Promise: status.PGHA.Promise}
 	if status.Timeline != nil {
