@@ -98,8 +98,12 @@ func freePort(t *testing.T) int {
 	}
 }
 
+// binDir holds PostgreSQL's programs: PGHA_PGBIN, or else the newest installed ones.
 func binDir(t testing.TB) string {
 	t.Helper()
+	if dir := os.Getenv("PGHA_PGBIN"); dir != "" {
+		return dir
+	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	sort.Strings(found)
 	if len(found) == 0 {

@@ -123,7 +123,7 @@ func (s *Server) backrest(ctx context.Context, c backrestCall) (string, error) {
 		}
 	}})
 	if err != nil && ctx.Err() == nil {
-		err = s.backrestError(s.stanzaName(c.stanza), err)
+		err = s.backrestError(s.stanzaName(c.stanza), out, err)
 	}
 	return out, err
 }

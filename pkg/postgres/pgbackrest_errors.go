@@ -115,8 +115,12 @@ func backrestRules() []backrestRule {
 	}
 }
 
-// backrestError translates the failure of a run.
-func (s *Server) backrestError(stanza string, err error) error {
+// unlogged is what pgBackRest puts in front of a line before it knows how to log.
+var unlogged = regexp.MustCompile(`(?m)^P\d+ +`)
+
+// backrestError translates the failure of a run that printed out on standard output:
+// newer versions (2.55) complain there of a command line they do not understand.
+func (s *Server) backrestError(stanza, out string, err error) error {
 	var failed *CommandError
 	if !errors.As(err, &failed) {
 		return err
@@ -130,6 +134,9 @@ func (s *Server) backrestError(stanza string, err error) error {
 	}
 	if failed.Code < 0 {
 		return fmt.Errorf("pgbackrest ended unexpectedly: %w", err)
+	}
+	if failed.Stderr == "" {
+		return s.translate(stanza, failed.Code, unlogged.ReplaceAllString(s.scrub(out), ""))
 	}
 	return s.translate(stanza, failed.Code, failed.Stderr)
 }

@@ -257,6 +257,10 @@ func TestBackrestErrors(t *testing.T) {
 	if got := s.translate("main", 77, "INFO: begin\nERROR: [077]: something new\n  HINT: x"); got.Error() != "pgbackrest failed (code 77): [077]: something new" {
 		t.Errorf("unknown failure: %v", got)
 	}
+	early := s.backrestError("main", "P00  ERROR: [032]: 'many' is not valid for 'io-timeout' option\n", &CommandError{Code: 32})
+	if !strings.HasPrefix(early.Error(), "the option io-timeout has a bad value") {
+		t.Errorf("a failure on standard output: %v", early)
+	}
 	own := backupServer(t, func(c *config.Postgres) { c.Backup.ConfigFile = "/etc/br.conf" })
 	if got := own.translate("main", 64, "ERROR: [064]: unable to write: [28] No space left on device"); strings.Contains(got.Error(), "pgha.backup.repo") {
 		t.Errorf("a setting that is not in use is named: %v", got)

@@ -372,7 +372,7 @@ func TestRewindFailures(t *testing.T) {
 		c := a.cfg
 		path := filepath.Join(t.TempDir(), "pg_rewind")
 		must(t, os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o700))
-		c.BinNames = map[string]string{"pg_rewind": "../../../../../../../../" + path}
+		c.BinNames = map[string]string{"pg_rewind": strings.Repeat("../", 20) + path}
 		a.SetConfig(c)
 	}
 	fake("echo 'pg_rewind: error: could not find common ancestor' >&2; exit 1")
