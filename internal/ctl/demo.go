@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,9 @@ const (
 	demoTTL          = 8 * time.Second
 	demoLoopWait     = 1 * time.Second
 	demoRetryTimeout = 2 * time.Second
+	// demoPatience lets a machine that is busy with something else bring the
+	// cluster up, too.
+	demoPatience = 3 * time.Minute
 )
 
 type demoOptions struct {
@@ -148,7 +152,7 @@ func (d *demo) bootstrap(ctx context.Context) error {
 	n.text("The lease of the leader (ttl) is %s here, loop_wait %s, retry_timeout %s; the usual values are",
 		demoTTL, demoLoopWait, demoRetryTimeout)
 	n.text("30, 10 and 10 seconds, and the loss of a node is then noticed accordingly later.")
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, demoPatience)
 	defer cancel()
 	if err := d.lab.Start(ctx); err != nil {
 		return err
@@ -170,10 +174,12 @@ func (d *demo) bootstrap(ctx context.Context) error {
 
 // explain adds what the agents said last to an error of a wait that ran out.
 func (d *demo) explain(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		d.lab.DumpLogs(d.app.Err, 12)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
-	return err
+	d.lab.DumpLogs(d.app.Err, 12)
+	text, _ := strings.CutSuffix(err.Error(), ": "+context.DeadlineExceeded.Error())
+	return fmt.Errorf("%s: not within the time this should take; is the machine very busy? The logs above, and those that stay, tell more", text)
 }
 
 // table shows what 'pghactl list' shows.
