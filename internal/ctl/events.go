@@ -64,6 +64,13 @@ func (a *App) events(ctx context.Context, s *session, name string, o *eventsOpti
 		}
 		a.errorf("Warning: %s; asking the member of this host alone", oneLine(err.Error()))
 	}
+	if c.Initialize == nil && len(c.Members) == 0 && len(c.Events.Events()) == 0 {
+		hint := ""
+		if new(format).Set(name) == nil {
+			hint = "; -f follows the events, a format is given with --format " + name
+		}
+		return refuse("there is no cluster %s in etcd%s", name, hint)
+	}
 	for _, want := range o.members {
 		if c.Member(want) == nil && !slices.ContainsFunc(c.Events.Events(), func(e dcs.Event) bool { return e.Member == want }) {
 			return refuse("%s is no member of cluster %s, and there are no events of it", want, name)

@@ -130,6 +130,20 @@ func TestEventsBadOptions(t *testing.T) {
 	}
 }
 
+// TestEventsOfNobody: a cluster that is not there is not waited for, and who
+// meant a format by -f is told.
+func TestEventsOfNobody(t *testing.T) {
+	for args, want := range map[string]string{
+		"nowhere": "Error: there is no cluster nowhere in etcd\n",
+		"-f json": "Error: there is no cluster json in etcd; -f follows the events, a format is given with --format json\n",
+	} {
+		app := newTestApp(t, &fakeCluster{cluster: &dcs.Cluster{}})
+		if code := app.run(append([]string{"events"}, strings.Fields(args)...)...); code != 1 || app.err.String() != want {
+			t.Errorf("%s: exit %d, %s", args, code, app.err.String())
+		}
+	}
+}
+
 // TestEventsFollow: what a member and what the ring bring is shown once.
 func TestEventsFollow(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -76,7 +77,7 @@ func (a *App) why(ctx context.Context, s *session, cluster, member string, f for
 		}
 		return a.whyWithoutEtcd(ctx, s, c, cluster, f, err)
 	}
-	if member != "" && c.Member(member) == nil && len(c.Events.Events()) == 0 {
+	if member != "" && c.Member(member) == nil && !heardOf(c, member) {
 		return refuse("%s is no member of cluster %s: its key is not in etcd, so its agent does not run or cannot reach etcd", member, cluster)
 	}
 	r := &whyReport{Cluster: cluster, Leader: c.LeaderName(), Paused: pausedIn(c), Why: whyCluster(c)}
@@ -85,6 +86,15 @@ func (a *App) why(ctx context.Context, s *session, cluster, member string, f for
 		return errAborted
 	}
 	return a.tellWhy(r, member, f)
+}
+
+// heardOf tells whether what a cluster remembers names a member whose key is
+// gone; another name is a typing error.
+func heardOf(c *dcs.Cluster, member string) bool {
+	return slices.ContainsFunc(c.Events.Events(), func(e dcs.Event) bool { return e.Member == member }) ||
+		c.Failsafe != nil && c.Failsafe.Members[member] != "" ||
+		c.Sync != nil && (c.Sync.Leader == member || slices.Contains(c.Sync.Standbys, member)) ||
+		c.History != nil && slices.ContainsFunc(c.History.Lines, func(l dcs.HistoryLine) bool { return l.NewLeader == member })
 }
 
 // whyWithoutEtcd is what the member of this host knows. What etcd holds is not

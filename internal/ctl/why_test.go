@@ -58,8 +58,10 @@ func TestWhy(t *testing.T) {
 		"a member of yesterday": {"pg-db-09", apis, func(c *dcs.Cluster) { withRing(c, happened("pg-db-09", 1, 60, "x")) }, 0,
 			[]string{"pg-db-09 cannot tell itself", "  - its key is gone from etcd"}, ""},
 		"nobody of that name": {"nobody", apis, nil, 1, []string{"nobody is no member of cluster pg-ha-cluster"}, ""},
-		"a bad format":        {"-f xml", apis, nil, 2, []string{"choose from pretty"}, ""},
-		"a table is none":     {"-f tsv", apis, nil, 2, []string{"--format must be pretty or json"}, ""},
+		"nobody of that name among events": {"nobody", apis, func(c *dcs.Cluster) { withRing(c, happened("pg-db-09", 1, 60, "x")) }, 1,
+			[]string{"nobody is no member of cluster pg-ha-cluster"}, ""},
+		"a bad format":    {"-f xml", apis, nil, 2, []string{"choose from pretty"}, ""},
+		"a table is none": {"-f tsv", apis, nil, 2, []string{"--format must be pretty or json"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := asking(t, tc.apis)

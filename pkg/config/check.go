@@ -12,6 +12,9 @@ type checker struct {
 	spec     *spec
 	methods  map[string]bool // names listed in any create_replica_methods
 	problems []Problem
+	// strict: what is judged is about to be stored in /config. A value that
+	// members would replace by a default is refused there, not warned of.
+	strict bool
 }
 
 // checkLocal judges the whole tree of patroni.yml.
@@ -39,7 +42,7 @@ func checkLocal(root *node) []Problem {
 
 // checkDynamic judges a /config document.
 func checkDynamic(root *node) []Problem {
-	c := &checker{spec: dynamicSpec(), methods: map[string]bool{}}
+	c := &checker{spec: dynamicSpec(), methods: map[string]bool{}, strict: true}
 	c.collectMethods(root.get("postgresql"))
 	c.collectMethods(root.get("standby_cluster"))
 	c.section(root, c.spec, "")

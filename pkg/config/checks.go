@@ -118,7 +118,12 @@ func (c *checker) checkDynamicValues(doc *node, path string, native bool) {
 	at := joinPath(path, "postgresql")
 	params := doc.get("postgresql", "parameters")
 	_, ps := controlledGUCs(params, joinPath(at, "parameters"))
-	c.problems = append(c.problems, ps...)
+	for _, p := range ps {
+		if c.strict {
+			p.Severity, p.Cure = Error, "write such a value, or null for the default"
+		}
+		c.problems = append(c.problems, p)
+	}
 	if params.isMap() {
 		for i := range params.pairs {
 			c.derived(&params.pairs[i], joinPath(at, "parameters."+params.pairs[i].key))

@@ -41,6 +41,13 @@ func TestNewErrors(t *testing.T) {
 		{"another bad", `{"ttl":"x"}`, `{"ttl":"x","loop_wait":[]}`, 1},
 		{"new and bad", ``, `{"ttl":"x"}`, 1},
 		{"no object", `{}`, `[]`, 1},
+		{"a controlled parameter that is no number", `{}`, `{"postgresql":{"parameters":{"max_connections":"many"}}}`, 1},
+		{"and one that is too low", `{}`, `{"postgresql":{"parameters":{"max_wal_senders":1}}}`, 1},
+		{"no such wal_level", `{}`, `{"postgresql":{"parameters":{"wal_level":"minimal"}}}`, 1},
+		{"back to the default", `{"postgresql":{"parameters":{"max_connections":"many"}}}`, `{"postgresql":{"parameters":{}}}`, 0},
+		{"negative", `{}`, `{"primary_start_timeout":-3}`, 1},
+		{"negative, and meant", `{}`, `{"maximum_lag_on_syncnode":-1}`, 0},
+		{"below the minimum: it is raised", `{}`, `{"retry_timeout":0}`, 0},
 	} {
 		if got := NewErrors([]byte(tc.old), []byte(tc.next)); len(got) != tc.want {
 			t.Errorf("%s: %v", tc.name, got)

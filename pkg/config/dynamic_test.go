@@ -119,7 +119,7 @@ func TestValidateDynamic(t *testing.T) {
 		`{"parameters":{}}`: `warning: /config: parameters: parameters belongs under postgresql`,
 		`{"ttl":5,"loop_wait":1,"retry_timeout":2}`:             `error: /config: timing leaves no room`,
 		`{"postgresql":{"listen":"x"}}`:                         `warning: /config: postgresql.listen: this setting is ignored; it counts only in the node's own file`,
-		`{"postgresql":{"parameters":{"wal_level":"minimal"}}}`: `warning: /config: postgresql.parameters.wal_level: needs one of hot_standby, replica, logical`,
+		`{"postgresql":{"parameters":{"wal_level":"minimal"}}}`: `error: /config: postgresql.parameters.wal_level: needs one of hot_standby, replica, logical`,
 		`{"synchronous_mode":"quorun"}`:                         `error: /config: synchronous_mode: needs one of off, on, quorum but holds the text "quorun"; did you mean "quorum"?`,
 		`{"slots":[1]}`:                                         `error: /config: slots: needs a map of slots`,
 		`{"slots":{"My-Slot":null}}`:                            `error: /config: slots.My-Slot: is no slot name; use 1 to 63 characters of a-z, 0-9 and _`,

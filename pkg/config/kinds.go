@@ -96,6 +96,8 @@ func (c *checker) checkInt(p *pair, s *spec, path string) {
 		return
 	}
 	switch {
+	case c.strict && v < 0 && s.min >= 0 && s.kind != kHard:
+		c.wrong(p, s, path, "a number that is not negative", "write one, or null for the default")
 	case v < s.min && s.kind == kHard:
 		c.add(Warning, p.at(), path, fmt.Sprintf("%d is below the minimum of %d seconds", v, s.min), fmt.Sprintf("it is raised to %d", s.min))
 	case v < s.min && s.max < s.min:
