@@ -23,6 +23,8 @@ func laterRows() []row {
 		{id: "38", title: "power cut of all nodes at once", expect: "back within the ttl and 3 s", run: powerCut, fast: true},
 		{id: "42", title: "clock stepped by an hour", expect: "N", needs: because("one CLOCK_REALTIME for the whole machine, which belongs to others too; " +
 			"no deadline of ours is on it (CLOCK_BOOTTIME cannot be set), and internal/sim lets clocks run at different rates")},
+		{id: "50", title: "empty nodes race, and the winner is killed in its bootstrap", expect: "one cluster",
+			needs: because("the cluster of this run is not empty: TestBootstrapRaces ('make e2e-long') does it 20 times")},
 	}
 }
 
