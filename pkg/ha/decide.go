@@ -249,6 +249,9 @@ func (o *Observation) noteOperation() {
 			m.Rewind, m.RewindFor = RewindIdle, m.LastEpoch
 		}
 	case OpStartPrimary, OpStartStandby:
+		if op.Kind == OpStartStandby {
+			m.Primary = false // also one that does not answer yet
+		}
 		if failed {
 			m.FailedStart = op.Ended
 			m.FailedTries++

@@ -203,6 +203,12 @@ func TestReclaim(t *testing.T) { // safety B.3 (d), and what ends a leadership
 			down(o, "shut down")
 			o.Memory.Offline, o.Leash.Armed, o.Memory.FailedStart = true, 0, plus(-sec)
 		}, reason: OfflineWaiting},
+		{name: "X4 one that was started read-only and does not answer yet is left alone", change: func(o *Observation) {
+			silent(o)
+			lost(o)
+			o.PG.Known, o.PG.Process, o.Memory.Offline = false, ProcessStarting, true
+			ended(o, OpStartStandby, "it does not answer in time")
+		}, reason: OfflineWaiting},
 		{name: "X4 a standby only waits", change: func(o *Observation) { replica(o); silent(o) }, reason: OfflineWaiting},
 		{name: "X1 server down: report only", change: func(o *Observation) { silent(o); lost(o); down(o, "in production") }, reason: OfflineWaiting},
 		{name: "X1 paused: nothing is demoted", change: func(o *Observation) { silent(o); lost(o); paused3(o) }, reason: OfflineWaiting},
