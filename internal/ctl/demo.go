@@ -44,7 +44,7 @@ func newDemoCommand(a *App) *cobra.Command {
 			return a.runDemo(cmd.Context(), opts)
 		},
 	}
-	cmd.Flags().BoolVar(&opts.tour, "tour", false, "play the guided tour: switchover, crash, loss of a node, its return; then clean up")
+	cmd.Flags().BoolVar(&opts.tour, "tour", false, "play the guided tour, with synchronous replication: switchover, crash, loss of a node, its return; then clean up")
 	cmd.Flags().BoolVar(&opts.backup, "backup", false, "play the act about backups: full backup, replica from it, back to before a mistake; needs pgBackRest")
 	cmd.Flags().StringVar(&opts.dir, "dir", "", "empty or absent directory for the cluster (default: a new one below the directory for temporary files)")
 	cmd.Flags().BoolVar(&opts.keep, "keep", false, "keep the directory afterwards")
@@ -87,6 +87,9 @@ func (a *App) runDemo(ctx context.Context, opts demoOptions) (err error) {
 	}
 	if opts.backup {
 		options.Backup = lab.BackupPosix
+	}
+	if opts.tour {
+		options.DCS = map[string]any{"synchronous_mode": true}
 	}
 	cluster, err := lab.New(options)
 	if err != nil {
