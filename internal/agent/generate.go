@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pgha/pgha/internal/configgen"
+	"github.com/pgha/pgha/internal/plain"
 )
 
 // GenerateSample writes a configuration to begin with to a file, or to stdout
@@ -55,7 +56,7 @@ func create(path string, text []byte) error {
 		return fmt.Errorf("%s exists already; remove it, or choose another name", path)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s: %w", path, plain.Connection(err))
 	}
 	_, err = f.Write(text)
 	return errors.Join(err, f.Close())

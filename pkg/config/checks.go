@@ -72,11 +72,17 @@ func backupSection(root *node) bool {
 	return root.get("pgha", "backup").truthy() || root.get("bootstrap", "dcs", "pgha", "backup").truthy()
 }
 
-// checkTags reports pairs of tags that say the same thing twice.
+// checkTags reports pairs of tags that contradict each other; Patroni's own
+// generated files hold both, in agreement.
 func (c *checker) checkTags(tags *node) {
 	for _, t := range [][2]string{{"nofailover", "failover_priority"}, {"nosync", "sync_priority"}} {
 		p, q := tags.pair(t[0]), tags.pair(t[1])
-		if p != nil && q != nil && !p.value.isNull() && !q.value.isNull() {
+		if p == nil || q == nil || p.value.isNull() || q.value.isNull() {
+			continue
+		}
+		no, isBool := parseBoolText(p.value.str())
+		priority, isInt := parseIntText(q.value.str(), "")
+		if !isBool || !isInt || no != (priority <= 0) {
 			c.add(Warning, q.at(), "tags."+t[1], fmt.Sprintf("%s is set as well and wins", t[0]), "keep one of the two")
 		}
 	}

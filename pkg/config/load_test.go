@@ -258,3 +258,25 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// Tags that say the same thing twice are what Patroni generates; those that
+// contradict each other are named.
+func TestTagsInAgreement(t *testing.T) {
+	for tags, want := range map[string]int{
+		"{nofailover: false, failover_priority: 1, nosync: false, sync_priority: 1}": 0,
+		"{nofailover: true, failover_priority: 0}":                                   0,
+		"{nofailover: true, failover_priority: 1}":                                   1,
+		"{nosync: false, sync_priority: 0}":                                          1,
+	} {
+		_, problems := mustParse(t, "tags: "+tags)
+		said := 0
+		for _, p := range problems {
+			if strings.Contains(p.Message, "is set as well and wins") {
+				said++
+			}
+		}
+		if said != want {
+			t.Errorf("%s: %v", tags, problems)
+		}
+	}
+}
