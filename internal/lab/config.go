@@ -64,7 +64,7 @@ func (l *Lab) configOf(n *Node) map[string]any {
 	replication := map[string]any{"username": "replicator", "password": l.password}
 	config := map[string]any{
 		"scope":     l.opts.Scope,
-		"namespace": "/opt/pgsql/patroni/",
+		"namespace": Namespace,
 		"name":      n.Name,
 		"restapi":   map[string]any{"listen": n.REST, "connect_address": n.REST},
 		"etcd3":     map[string]any{"hosts": l.Endpoints()},

@@ -167,6 +167,11 @@ func (l *Lab) SignalSenders(n *Node, sig syscall.Signal) error {
 	return l.signalTitled(n, "walsender", sig)
 }
 
+// SignalReceiver sends a signal to the WAL receiver of a node's server.
+func (l *Lab) SignalReceiver(n *Node, sig syscall.Signal) error {
+	return l.signalTitled(n, "walreceiver", sig)
+}
+
 // SignalCheckpointer sends a signal to the checkpointer of a node's server.
 func (l *Lab) SignalCheckpointer(n *Node, sig syscall.Signal) error {
 	return l.signalTitled(n, "checkpointer", sig)

@@ -20,6 +20,9 @@ import (
 // Scope is the cluster name of a lab that is not given another.
 const Scope = "pg-ha-cluster"
 
+// Namespace is where the keys of a lab's clusters are in etcd.
+const Namespace = "/opt/pgsql/patroni/"
+
 // Lab is a cluster of real processes. Its methods may be called from one
 // goroutine at a time; the workloads run beside it.
 type Lab struct {
