@@ -7,7 +7,7 @@
 // resumes it, so that nothing ever runs at the same time as anything else.
 // Every source of faults draws from a random stream of its own. After every
 // event the ghost, which knows the truth that no agent has, checks the
-// invariants of the safety design (S1-S10, S13-S15); faults heal in
+// invariants of the safety design (S1-S15); faults heal in
 // the last quarter of a run, and the cluster must then come to rest (L1, L3,
 // L4).
 //

@@ -141,6 +141,7 @@ var kinds = []kind{
 	{name: "disk full", least: sec, most: times(3), do: func(_ *world, n *node, _ *rand.Rand, d int64) { n.ail(&n.disk, ha.FaultFull, d) }},
 	{name: "restart", most: once, do: func(_ *world, n *node, r *rand.Rand, _ int64) { n.askRestart(r) }},
 	{name: "cut link", least: 100 * ms, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) { w.cutLink(n, w.nodes[r.IntN(len(w.nodes))], r, d) }},
+	{name: "etcd restored", least: 100 * ms, most: times(1), do: func(w *world, _ *node, r *rand.Rand, d int64) { w.restoreEtcd(r, d) }},
 }
 
 // do strikes with one fault of the schedule.
@@ -220,6 +221,7 @@ func (w *world) healAll() {
 	if w.conf.Pause {
 		w.pause(false)
 	}
+	w.after(w.plan.tail()/4, w.accept)
 	w.after(w.plan.tail()/3, w.rescue)
 	for _, n := range w.nodes {
 		n.trap, n.bug, n.cutFrom = trap{}, bug{}, [2][8]bool{}

@@ -35,6 +35,7 @@ type ghost struct {
 	handed     map[handOver]bool
 	restarted  map[int64]bool // requests, by serial
 	sync       syncGhost
+	back       wentBack
 	touched    bool // something that S5 depends on has changed
 }
 
@@ -60,6 +61,7 @@ func (g *ghost) beat(n *node, epoch int64, sent ha.Instant, status []byte) {
 		g.w.fail("S7", "%s writes a status without a beat: %s", n.name, status)
 		return
 	}
+	g.back.by = n
 	r := g.rounds[n.name]
 	if r.epoch != epoch {
 		r = round{epoch: epoch, law: r.law}
@@ -101,11 +103,11 @@ func (g *ghost) answered(n *node, epoch int64, sent ha.Instant) {
 // arm (S7): a deadline handed to the leash must follow from the send of a
 // round that succeeded, and the newest beat must make everybody outwait it.
 func (g *ghost) arm(n *node, epoch int64, deadline ha.Instant) {
-	r := g.rounds[n.name]
+	r, raw := g.rounds[n.name], revisionOf(epoch)
 	switch {
 	case epoch <= n.leash.latched:
 		g.w.fail("S8", "%s arms epoch %d again, whose deadline had passed", n.name, epoch)
-	case r.epoch != epoch && deadline > r.agreed: // a claim of its own may have got through unheard
+	case r.epoch != raw && deadline > r.agreed: // a claim of its own may have got through unheard
 		g.w.fail("S7", "%s arms epoch %d, but its last round in etcd was of %d", n.name, epoch, r.epoch)
 	case deadline > r.law:
 		g.w.fail("S7", "%s arms a deadline %v beyond the law", n.name, deadline.Sub(r.law))
@@ -131,7 +133,7 @@ func (g *ghost) promote(n *node) {
 	if n.settings.Pause {
 		return // the leash is suspended, and an operator named the node
 	}
-	if l.armed == 0 || l.deadline <= n.clock() || n.server.dir != ha.DataDirPresent || l.armed < g.lastSeen {
+	if l.armed == 0 || l.deadline <= n.clock() || n.server.dir != ha.DataDirPresent || revisionOf(l.armed) < g.lastSeen {
 		g.w.fail("S6", "%s promotes with leash %+v, newest epoch %d", n.name, l.Status(), g.lastSeen)
 	}
 }
@@ -180,7 +182,7 @@ func (g *ghost) bootstrap(n *node, b *branch) {
 
 // newTimeline (S2): no number twice.
 func (g *ghost) newTimeline(n *node, b *branch) {
-	if old := g.numbers[b.number]; old != nil && old != b {
+	if old := g.numbers[b.number]; old != nil && old != b && !g.back.accepted && !g.back.blind(n) {
 		g.w.fail("S2", "%s makes timeline %d a second time", n.name, b.number)
 	}
 	g.numbers[b.number] = b
@@ -308,7 +310,7 @@ func (g *ghost) lag(n *node) {
 	if kv, ok := g.w.srv.Get(base + "/failover"); ok && len(kv.Value) > 2 {
 		return
 	}
-	if behind := g.published().Sub(n.server.flush); behind > uint64(g.w.plan.MaxLag) && g.w.orders == 0 {
+	if behind := g.published().Sub(n.server.flush); behind > uint64(g.w.plan.MaxLag) && g.w.orders == 0 && !g.back.accepted {
 		g.w.fail("S4", "%s promotes at %d, %d bytes behind what was published, more than %d", n.name, n.server.flush, behind, g.w.plan.MaxLag)
 	}
 }
@@ -374,7 +376,7 @@ func (g *ghost) atRest() {
 			primary = n
 		}
 	}
-	if r := w.order(); r.Open() {
+	if r := w.order(); r.Open() && !g.back.stale(r.ModRevision) {
 		w.fail("R4", "the restore order for %s is still open; %s", r.Member, w.states())
 	}
 	if primary == nil && g.tooFar() {
@@ -390,7 +392,7 @@ func (g *ghost) atRest() {
 			w.fail("L3", "%s does not stream from %s; %s", n.name, primary.name, w.states())
 		}
 	}
-	if f, ok := w.srv.Get(base + "/failover"); ok && len(f.Value) > 2 {
+	if f, ok := w.srv.Get(base + "/failover"); ok && len(f.Value) > 2 && !g.back.stale(f.ModRevision) {
 		w.fail("L5", "a request was neither carried out nor dropped: %s", f.Value)
 	}
 	if w.now-g.since < w.plan.tail()/4 {

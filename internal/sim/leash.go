@@ -15,6 +15,7 @@ type leash struct {
 	n         *node
 	gone      bool // it died, and the agent has not started another yet
 	armed     int64
+	etcd      uint64 // whose epochs it counts
 	deadline  ha.Instant
 	highest   int64
 	latched   int64 // highest epoch whose deadline passed
@@ -33,7 +34,7 @@ func (l *leash) Status() ha.Leash {
 	if l.gone {
 		return ha.Leash{}
 	}
-	return ha.Leash{Attached: true, Armed: l.armed, Deadline: l.deadline, Highest: l.highest, Suspended: l.suspended}
+	return ha.Leash{Attached: true, Armed: l.armed, Deadline: l.deadline, Highest: l.highest, Suspended: l.suspended, Etcd: l.etcd}
 }
 
 // ask takes the time of a question over the socket; a stopped leash does not answer.
@@ -50,7 +51,7 @@ func (l *leash) ask(ctx context.Context) error {
 	return nil
 }
 
-func (l *leash) Arm(ctx context.Context, epoch int64, deadline ha.Instant, _ uint64) error {
+func (l *leash) Arm(ctx context.Context, epoch int64, deadline ha.Instant, etcd uint64) error {
 	n := l.n
 	n.reach(before(effArm))
 	if err := l.ask(ctx); err != nil {
@@ -68,7 +69,7 @@ func (l *leash) Arm(ctx context.Context, epoch int64, deadline ha.Instant, _ uin
 	if l.suspended {
 		n.w.sometimes("the leash was armed again after a pause")
 	}
-	l.armed, l.highest, l.deadline, l.suspended = epoch, epoch, deadline, false
+	l.armed, l.etcd, l.highest, l.deadline, l.suspended = epoch, etcd, epoch, deadline, false
 	n.server.unguarded = false
 	n.server.open()
 	l.set()

@@ -27,8 +27,7 @@ func mutant(id string) Mutant {
 // Absent are the mutants of safety C.8 that cannot be told from the system as it
 // is, or take away what there is not.
 var Absent = map[string]string{
-	"M5":  "claim without the compare of /sync: whoever writes /sync holds the leader key, so a view without that key includes the write, and a later leadership changes /status, which is compared",
-	"M20": "an etcd that went back is accepted: etcd does not go back here",
+	"M5": "claim without the compare of /sync: whoever writes /sync holds the leader key, so a view without that key includes the write, and a later leadership changes /status, which is compared",
 }
 
 // Mutants are the others of safety C.8, and some of our own (from M28 on).
@@ -51,6 +50,7 @@ var Mutants = []Mutant{
 	{"M17", "a directory with a marker is taken for a whole one", []string{"S9"}, []string{"trap", "power"}, false, false, 5},
 	{"M18", "clocks run 20% apart", []string{"S1", "S14"}, []string{"agent hang", "agent crash"}, false, false, 10},
 	{"M19", "a majority of the members of /failsafe is enough", []string{"S7", "S1", "S8"}, []string{"etcd down", "cut peers", "agent crash"}, true, false, 20},
+	{"M20", "an etcd that went back is accepted", []string{"S11", "S3", "S2", "S1"}, []string{"etcd restored", "server crash", "power", "agent crash"}, false, false, 10},
 	{"M21", "role endpoints answer from the status of the last turn", []string{"S14"}, []string{"cut etcd", "agent hang"}, false, false, 5},
 	{"M22", "requests have no deadline", []string{"S7", "L1", "L3", "L4"}, []string{"cut etcd", "etcd loses"}, false, false, 10},
 	{"M23", "the demotion waits for etcd", []string{"S7"}, []string{"cut etcd", "etcd down"}, false, false, 10},

@@ -303,6 +303,14 @@ func (s *server) weaken(value []byte) {
 	}
 }
 
+// mutateAccepted is the operator's word; M20 has it at every look.
+func (n *node) mutateAccepted() ha.Acceptance {
+	if n.w.Mutant == "M20" {
+		n.accepted.Serial++
+	}
+	return n.accepted
+}
+
 // mutateSync is what a node takes for the synchronous mode.
 func (n *node) mutateSync(set ha.SyncSettings) ha.SyncSettings {
 	if n.w.Mutant == "M38" && n.server.recovery {

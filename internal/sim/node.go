@@ -54,6 +54,9 @@ type node struct {
 	restart    int64 // after how long the agent that crashed at a point is started again
 	deaf, disk sick
 	restarts   ha.Restarts
+	seen       ha.Seen // as the file has it, written when
+	kept       int64
+	accepted   ha.Acceptance
 	named      bool       // by an operator, when it last claimed
 	slowFacts  int64      // the server's answers hang until then
 	cutPeers   bool       // from other agents
@@ -111,6 +114,7 @@ func (n *node) startAgent() {
 	n.client.SetPartitioned(n.w.ghost.cut[n.name])
 	n.server.sync.value = nil
 	n.deaf.check, n.disk.check, n.restarts = ha.Check{}, ha.Check{}, ha.Restarts{}
+	n.accepted = ha.Acceptance{}
 	n.op, n.opCancel, n.reinit, n.view, n.expecting = ha.Operation{Serial: n.op.Serial}, false, ha.Reinit{}, nil, false
 	n.failsafe, n.promises = &failsafe{n: n}, &loop.Promises{}
 	n.loop = loop.New(loop.Options{
@@ -121,8 +125,8 @@ func (n *node) startAgent() {
 		Failsafe: n.failsafe, Promises: n.promises,
 		Settings: n.current, Configure: n.configure,
 		Reinit: func() ha.Reinit { return n.reinit }, Freeze: func() int64 { return n.freeze },
-		Restart: func() ha.Restarts { return n.restarts },
-		Now:     n.clock, Timeout: n.w.timeout, Wall: n.w.wall,
+		Restart: func() ha.Restarts { return n.restarts }, Seen: n.seen, Accepted: n.mutateAccepted,
+		Now: n.clock, Timeout: n.w.timeout, Wall: n.w.wall,
 		Publish: func(v *ha.View) { n.view = v }, Log: slog.New(slog.DiscardHandler), Trace: n.traceTurn,
 	})
 	n.since = n.w.now
@@ -295,6 +299,7 @@ func (n *node) traceTurn(o *ha.Observation, d *ha.Decision) {
 	n.w.res.pair(o)
 	n.w.situation(d)
 	n.w.ghost.decided(n, o, d)
+	n.keep(d.Memory.Seen)
 	if n.w.Trace == nil {
 		return
 	}

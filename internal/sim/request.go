@@ -64,6 +64,9 @@ func (g *ghost) handsOver(n *node, o *ha.Observation, d *ha.Decision) {
 	if d.Reason != ha.HandOver || f.Empty() {
 		return
 	}
+	if g.back.stale(f.ModRevision) && g.back.noticed[n.index] {
+		g.w.fail("S12", "%s carries out a request of revision %d, from before etcd went back to %d", n.name, f.ModRevision, g.back.revision)
+	}
 	at, known := g.requests[f.ModRevision]
 	if !known || at.IsZero() {
 		return

@@ -134,7 +134,7 @@ func (n *node) held() bool { return n.loop != nil && n.loop.Memory().Reinit.Held
 // was finished is not.
 func (p operator) restore(r dcs.Restore) {
 	n, s := p.n, &p.n.server
-	if l := &n.leash; l.armed == 0 || n.clock() >= l.deadline {
+	if l := &n.leash; (l.armed == 0 || n.clock() >= l.deadline) && n.w.Mutant != "M33" {
 		n.op.Interrupted = true
 		n.finish(5*ms, func() string { return "the leadership ended before the restore began; nothing was changed" })
 		return
@@ -250,6 +250,7 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 	if o.DCS.Cluster != nil {
 		g.handsOver(n, o, d)
 	}
+	g.obeys(n, o, d)
 	switch d.Reason {
 	case ha.RestartRuns:
 		g.restarts(n, o, &o.Restart.Now)
@@ -262,7 +263,7 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 	}
 	f := o.DCS.Cluster.Failover
 	n.named = f != nil && f.Candidate == n.name && (f.Leader == "" || o.Settings.Pause) // in pause any request is the operator's word
-	if r := g.w.order(); r.Open() && r.Member != n.name && o.DCS.Cluster.Revision >= r.ModRevision {
+	if r := g.w.order(); r.Open() && !g.back.stale(r.ModRevision) && r.Member != n.name && o.DCS.Cluster.Revision >= r.ModRevision {
 		g.w.fail("R2", "%s claims the leader key while %s is to restore the cluster", n.name, r.Member)
 	}
 }
@@ -271,7 +272,7 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 func (g *ghost) restore(n *node, r *dcs.Restore) {
 	l := &n.leash
 	switch {
-	case l.armed == 0 || l.deadline <= n.clock() || l.armed < g.lastSeen:
+	case l.armed == 0 || l.deadline <= n.clock() || revisionOf(l.armed) < g.lastSeen:
 		g.w.fail("R3", "%s begins a restore with leash %+v, newest epoch %d", n.name, l.Status(), g.lastSeen)
 	case n.server.dir == ha.DataDirHalfMade && n.server.proc != ha.ProcessDown:
 		g.w.fail("R3", "%s begins a restore over a server that runs", n.name)

@@ -17,6 +17,7 @@ var (
 	simDuration = flag.Duration("sim.duration", 0, "run seeds for as long as this instead")
 	simMutant   = flag.String("sim.mutant", "", "the guard to remove")
 	simSchedule = flag.String("sim.schedule", "", "a schedule as a failure prints it, to replay")
+	simOnly     = flag.String("sim.only", "", "the kinds of faults to play, separated by commas, instead of those that a seed chooses")
 	simCover    = flag.Bool("sim.cover", false, "fail if something was never reached and is not explained")
 )
 
@@ -66,6 +67,9 @@ func TestSim(t *testing.T) {
 			break
 		}
 		o := Options{Seed: seed, Mutant: *simMutant}
+		if *simOnly != "" {
+			o.Only = strings.Split(*simOnly, ",")
+		}
 		res := Run(o)
 		if res.Violation != "" {
 			report(t, o, res)

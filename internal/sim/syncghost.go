@@ -41,7 +41,7 @@ func (g *ghost) noteSync() {
 	}
 	g.sync.key, g.sync.revision, g.touched = s, kv.ModRevision, true
 	g.w.trace(nil, "ETCD: /sync is %s", kv.Value)
-	if n := g.w.node(s.Leader); n != nil && g.w.conf.Mode != "" {
+	if n := g.w.node(s.Leader); n != nil && g.w.conf.Mode != "" && !g.back.stale(kv.ModRevision) {
 		g.sync.noted[n.index] = true
 	}
 }
@@ -71,7 +71,7 @@ func (g *ghost) acked(n *node, at wal.LSN) {
 // kept (S3): n, which is becoming writable, has all that was promised.
 func (g *ghost) kept(n *node) {
 	s := &n.server
-	if n.named {
+	if n.named || g.back.blind(n) && !g.back.settled() {
 		n.named = false
 		g.unpromise()
 	}
@@ -91,7 +91,7 @@ func (g *ghost) kept(n *node) {
 // the voters and one more; the member of the voters that is elected counts.
 func (g *ghost) meet() {
 	p, key := g.newest, g.sync.key
-	if p == nil || key == nil || key.Leader == "" || g.w.conf.Mode == "" || !p.server.acks() || g.excused || p.settings.Pause || !g.sync.noted[p.index] {
+	if p == nil || key == nil || key.Leader == "" || g.w.conf.Mode == "" || !p.server.acks() || g.excused || g.unsettled() || p.settings.Pause || !g.sync.noted[p.index] {
 		return
 	}
 	y := &p.server.sync

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs/mem"
@@ -54,11 +55,14 @@ type world struct {
 	res   Result
 	// backups are the states that a restore can go back to, orders how many were given.
 	backups []backup
-	orders  int
-	asked   int64           // requests to restart a server
-	lossy   map[*node]lossy // requests to etcd that get lost
-	slow    map[*node]int64 // extra delay of the watch
-	conf    settings        // as /config has it
+	saved   []snapshot // of etcd
+	// restoring: etcd is about to be put back to one.
+	restoring bool
+	orders    int
+	asked     int64           // requests to restart a server
+	lossy     map[*node]lossy // requests to etcd that get lost
+	slow      map[*node]int64 // extra delay of the watch
+	conf      settings        // as /config has it
 }
 
 type lossy struct {
@@ -78,22 +82,16 @@ func Run(o Options) Result {
 
 // Play plays a schedule.
 func Play(s *Schedule, o Options) Result {
-	w := &world{Options: o, plan: *s, conf: s.Config, lossy: map[*node]lossy{}, slow: map[*node]int64{}}
-	w.net, w.srvr = stream(s.Seed, 1), stream(s.Seed, 2)
-	w.res.Schedule = s
-	w.res.init()
-	w.ghost.w = w
-	w.ghost.init()
-	w.srv = mem.NewServer(mem.Options{Now: func() int64 { return w.now }, MinTTL: 2 * time.Second})
-	for i := range s.PPM {
-		w.nodes = append(w.nodes, newNode(w, i))
-	}
+	w := newWorld(s, o)
 	for _, f := range s.Faults {
 		w.at(f.At, func() { w.do(f) })
 	}
 	w.at(s.Heal, w.healAll)
 	w.tick()
 	w.after(3*sec, w.backup)
+	if slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == "etcd restored" }) {
+		w.after(5*sec, w.snapshots)
+	}
 	for len(w.queue) > 0 && w.queue[0].at <= s.End && w.res.Violation == "" {
 		e := w.queue.pop()
 		w.now = e.at
@@ -108,6 +106,21 @@ func Play(s *Schedule, o Options) Result {
 		n.killAgent()
 	}
 	return w.res
+}
+
+// newWorld makes the nodes of a schedule; nothing has happened yet.
+func newWorld(s *Schedule, o Options) *world {
+	w := &world{Options: o, plan: *s, conf: s.Config, lossy: map[*node]lossy{}, slow: map[*node]int64{}}
+	w.net, w.srvr = stream(s.Seed, 1), stream(s.Seed, 2)
+	w.res.Schedule = s
+	w.res.init()
+	w.ghost.w = w
+	w.ghost.init()
+	w.srv = mem.NewServer(mem.Options{Now: func() int64 { return w.now }, MinTTL: 2 * time.Second})
+	for i := range s.PPM {
+		w.nodes = append(w.nodes, newNode(w, i))
+	}
+	return w
 }
 
 // at puts an event in the heap.

@@ -145,7 +145,7 @@ func observation(d *dice) *Observation {
 	if d.of(3) == 1 {
 		m.Seen = Seen{ClusterID: pick[uint64](d, 1, 1, 2), Revision: pick[int64](d, 100, 130, 5000), Epoch: pick[int64](d, 90, myEpoch, 200), Timeline: wal.Timeline(d.of(4)),
 			SystemID: pick(d, sysID, ""), Count: pick[int64](d, 0, 0, 3), Stale: pick[int64](d, 0, 9, 60)}
-		m.Quarantine = pick(d, Quarantine{}, Quarantine{Why: "x", Since: plus(-40 * sec), Revision: 125, Status: int64(d.of(200)), Certain: d.yes()})
+		m.Quarantine = pick(d, Quarantine{}, Quarantine{Why: "x", Since: plus(-40 * sec), Etcd: uint64(d.of(3)), Revision: 125, Status: int64(d.of(200)), Certain: d.yes()})
 		o.Accepted = pick(d, Acceptance{}, Acceptance{}, Acceptance{Serial: 1})
 	}
 	pg.Shutdown.Checkpoint = pick[wal.LSN](d, 0, 0, 900)

@@ -49,6 +49,10 @@ type Observation struct {
 	Accepted Acceptance
 
 	Memory Memory
+
+	// staleRequest is the revision of a /failover from before etcd went back; the
+	// snapshot does not have it.
+	staleRequest int64
 }
 
 // Reinit is an operator's request to make this member's copy anew, or to stop

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
@@ -14,7 +15,9 @@ import (
 type Quarantine struct {
 	Why   string  // "": none
 	Since Instant // of the first look
-	// Revision of etcd and of /status at the first look.
+	// Etcd is the cluster id then, and Revision and Status are the revisions of etcd
+	// and of /status. Put back once more, etcd is looked at anew.
+	Etcd             uint64
 	Revision, Status int64
 	// Certain: it is no stale answer, which one etcd member may give.
 	Certain bool
@@ -37,8 +40,8 @@ func (o *Observation) noteSeen() {
 	case q.Why == "" && why == "", why == "" && !q.Certain:
 		*q, m.Seen = Quarantine{}, m.Seen.with(c)
 		return
-	case q.Why == "":
-		*q = Quarantine{Why: why, Since: o.Now, Revision: c.Revision, Status: c.ModRevision(dcs.KeyStatus)}
+	case q.Why == "", c.ID != q.Etcd, c.Revision < q.Revision:
+		*q = Quarantine{Why: cmp.Or(why, q.Why), Since: o.Now, Etcd: c.ID, Revision: c.Revision, Status: c.ModRevision(dcs.KeyStatus), Certain: q.Certain}
 	}
 	q.Certain = q.Certain || c.ID != m.Seen.ClusterID || o.Now.Sub(q.Since) >= o.Settings.TTL
 	if accepted || o.republished() {
@@ -72,7 +75,7 @@ func (o *Observation) voidStale() {
 	}
 	next := *c
 	if old(c.ModRevision(dcs.KeyFailover)) {
-		next.Failover = nil
+		o.staleRequest, next.Failover = c.ModRevision(dcs.KeyFailover), nil
 	}
 	if old(c.ModRevision(dcs.KeyRestore)) && c.Restore.Open() {
 		next.Restore = nil

@@ -71,7 +71,7 @@ func TestRegressed(t *testing.T) {
 
 func TestQuarantine(t *testing.T) {
 	certain := func(o *Observation) {
-		o.Memory.Quarantine = Quarantine{Why: "x", Since: plus(-40 * sec), Revision: 95, Status: 80, Certain: true}
+		o.Memory.Quarantine = Quarantine{Why: "x", Etcd: o.DCS.Cluster.ID, Since: plus(-40 * sec), Revision: 95, Status: 80, Certain: true}
 		o.Memory.SeenStatus, o.Memory.SeenAt = 80, plus(-40*sec)
 	}
 	for name, test := range map[string]struct {
@@ -233,6 +233,8 @@ func TestRepublishedByAnother(t *testing.T) {
 		"an older timeline":    {func(o *Observation) { o.Memory.Seen.Timeline = 2 }, false},
 		"other data":           {func(o *Observation) { o.DCS.Cluster.Initialize.SystemID = "7710903353966102499" }, false},
 		"no identifier yet":    {func(o *Observation) { o.DCS.Cluster.Initialize = nil }, false},
+		"put back once more":   {func(o *Observation) { o.DCS.Cluster.ID = 2 }, false},
+		"and to before that":   {func(o *Observation) { o.DCS.Cluster.Revision, o.Memory.Quarantine.Revision = 99, 120 }, false},
 		"an operator's word":   {func(o *Observation) { o.DCS.Cluster.Initialize = nil; o.Accepted = Acceptance{Serial: 1, By: "me"} }, true},
 	} {
 		o := base()
@@ -241,7 +243,7 @@ func TestRepublishedByAnother(t *testing.T) {
 		c := o.DCS.Cluster
 		c.Revision, c.Leader = 99, &dcs.Leader{Name: "n2", Epoch: 97}
 		c.Status.ModRevision, c.Status.Beat.Epoch = 98, 97
-		o.Memory.Quarantine = Quarantine{Why: "x", Since: plus(-40 * sec), Revision: 95, Status: 80, Certain: true}
+		o.Memory.Quarantine = Quarantine{Why: "x", Etcd: o.DCS.Cluster.ID, Since: plus(-40 * sec), Revision: 95, Status: 80, Certain: true}
 		test.change(o)
 		d := decide(o)
 		if over := d.Memory.Quarantine.Why == ""; over != test.over {
@@ -286,15 +288,21 @@ func TestStaleOrders(t *testing.T) {
 	failover(o, "n1", "n2")
 	o.DCS.Cluster.Restore = &dcs.Restore{ID: "a", State: dcs.RestoreRequested, Member: "n1", ModRevision: 127}
 	o.Memory.Seen.Stale = 128
+	if d := decide(o); d.Reason != FailoverCleaned || d.Action != (CleanFailover{Revision: o.DCS.Cluster.Failover.ModRevision}) {
+		t.Error(d.Text("n1"))
+	}
+	order := o.DCS.Cluster.Failover
+	o.DCS.Cluster.Failover = nil
 	if d := decide(o); d.Reason != LeaderNoAction {
 		t.Error(d.Text("n1"))
 	}
+	o.DCS.Cluster.Failover = order
 	o.Memory.Seen.Stale = 127
 	if d := decide(o); d.Reason == LeaderNoAction {
 		t.Error(d.Text("n1"))
 	}
 	o = base()
-	o.Memory.Quarantine = Quarantine{Why: "x", Revision: 130, Status: 120, Since: noon, Certain: true}
+	o.Memory.Quarantine = Quarantine{Why: "x", Etcd: o.DCS.Cluster.ID, Revision: 130, Status: 120, Since: noon, Certain: true}
 	seen(o)
 	o.DCS.Cluster.Restore = &dcs.Restore{ID: "a", State: dcs.RestoreRequested, Member: "n2", ModRevision: 127}
 	if d := decide(o); d.Reason != RestoreFails {
@@ -309,7 +317,7 @@ func TestAcceptedWithoutLeader(t *testing.T) {
 	leaderless(o)
 	emptied(o)
 	o.DCS.Cluster.Members = []dcs.Member{member("n1", "replica"), member("n3", "replica")}
-	o.Memory.Quarantine = Quarantine{Why: "x", Since: plus(-40 * sec), Revision: 7, Certain: true}
+	o.Memory.Quarantine = Quarantine{Why: "x", Etcd: o.DCS.Cluster.ID, Since: plus(-40 * sec), Revision: 7, Certain: true}
 	o.Accepted = Acceptance{Serial: 1, By: "me"}
 	d := decide(o)
 	if d.Action != (WriteInitialize{SystemID: sysID}) || d.Memory.AcceptSeen != 1 {
