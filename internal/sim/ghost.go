@@ -36,6 +36,7 @@ type ghost struct {
 	restarted  map[int64]bool // requests, by serial
 	sync       syncGhost
 	back       wentBack
+	doubled    bool // an operator's word, or a member that could not know, led to two timelines of one number
 	touched    bool // something that S5 depends on has changed
 }
 
@@ -182,7 +183,11 @@ func (g *ghost) bootstrap(n *node, b *branch) {
 
 // newTimeline (S2): no number twice.
 func (g *ghost) newTimeline(n *node, b *branch) {
-	if old := g.numbers[b.number]; old != nil && old != b && !g.back.accepted && !g.back.blind(n) {
+	switch old := g.numbers[b.number]; {
+	case old == nil || old == b:
+	case g.back.accepted || g.back.blind(n):
+		g.doubled = true
+	default:
 		g.w.fail("S2", "%s makes timeline %d a second time", n.name, b.number)
 	}
 	g.numbers[b.number] = b
@@ -325,10 +330,15 @@ func (g *ghost) published() wal.LSN {
 	return 0
 }
 
-// tooFar: every node is further behind than maximum_lag_on_failover.
+// tooFar: every node of the newest timeline is further behind than
+// maximum_lag_on_failover.
 func (g *ghost) tooFar() bool {
+	newest := wal.Timeline(0)
 	for _, n := range g.w.nodes {
-		if g.published().Sub(n.server.flush) <= uint64(g.w.plan.MaxLag) {
+		newest = max(newest, n.server.number())
+	}
+	for _, n := range g.w.nodes {
+		if n.server.number() == newest && g.published().Sub(n.server.flush) <= uint64(g.w.plan.MaxLag) {
 			return false
 		}
 	}
@@ -388,7 +398,7 @@ func (g *ghost) atRest() {
 	}
 	g.kept(primary)
 	for _, n := range w.nodes {
-		if s := &n.server; n != primary && !(s.streaming && s.br == primary.server.br) {
+		if s := &n.server; n != primary && !(s.streaming && s.br == primary.server.br) && !(g.doubled && !primary.server.br.has(s.br, s.flush)) {
 			w.fail("L3", "%s does not stream from %s; %s", n.name, primary.name, w.states())
 		}
 	}

@@ -115,6 +115,7 @@ func (n *node) startAgent() {
 	n.server.sync.value = nil
 	n.deaf.check, n.disk.check, n.restarts = ha.Check{}, ha.Check{}, ha.Restarts{}
 	n.accepted = ha.Acceptance{}
+	n.w.ghost.back.forget(n)
 	n.op, n.opCancel, n.reinit, n.view, n.expecting = ha.Operation{Serial: n.op.Serial}, false, ha.Reinit{}, nil, false
 	n.failsafe, n.promises = &failsafe{n: n}, &loop.Promises{}
 	n.loop = loop.New(loop.Options{

@@ -22,6 +22,9 @@ var now time.Time
 
 // request writes /failover as an operator would.
 func (w *world) request(leader, candidate string, at time.Time) {
+	if w.ghost.unsettled() {
+		return // nobody asks for that before it is known what etcd's keys are worth
+	}
 	f := dcs.Failover{Leader: leader, Candidate: candidate, ScheduledAt: at}
 	rev, _ := w.srv.Put(base+"/failover", f.Encode(), 0)
 	w.ghost.requests[rev] = at

@@ -101,6 +101,9 @@ func (s *Schedule) draw(k kind, r *rand.Rand, only []string) {
 	if len(only) > 0 { // what a mutant needs to show itself, by when everybody has joined
 		chosen, gap, first = slices.Contains(only, k.name), 2*sec, 30*sec
 	}
+	if k.asked && len(only) == 0 {
+		return
+	}
 	if k.name == "trap" || k.name == "point" { // set from the first copy on
 		first = 0
 	}

@@ -27,7 +27,7 @@ func (w *world) snapshots() {
 // now, whatever the members believe.
 func (w *world) restoreEtcd(r *rand.Rand, d int64) {
 	which, same, word := r.IntN(1<<20), r.IntN(2) == 0, between(r, 0, 3*d)
-	if len(w.saved) == 0 || w.restoring {
+	if len(w.saved) == 0 || w.restoring || w.now+d >= w.plan.Heal { // the last faults end then
 		return
 	}
 	w.restoring = true
@@ -95,8 +95,8 @@ type wentBack struct {
 	// look: one etcd member may give a stale answer.
 	noticed [8]bool
 	first   [8]ha.Instant
-	// by is whose round or claim etcd had last. republished: a running primary has written. accepted: an operator said that
-	// what etcd holds is the truth.
+	// by is whose round or claim etcd had last. republished: it had one since.
+	// accepted: an operator said that what etcd holds is the truth.
 	by                    *node
 	republished, accepted bool
 	since                 int64 // of the last of these, or of going back
@@ -122,6 +122,12 @@ func (g *ghost) wentBack(id uint64, revision int64) {
 func (g *ghost) giveUp() {
 	g.unpromise()
 	g.restored = nil
+}
+
+// forget is for an agent that starts: how long it has been sure is not on its disk.
+// Where revisions have caught up under the same cluster id, it cannot tell any more.
+func (b *wentBack) forget(n *node) {
+	b.noticed[n.index], b.first[n.index], b.knew[n.index] = false, 0, n.seen
 }
 
 // stale tells whether a key is from before etcd went back.
@@ -180,10 +186,11 @@ func (g *ghost) obeys(n *node, o *ha.Observation, d *ha.Decision) {
 	g.w.fail("S11", "%s decides for %s on keys of an etcd that went back to revision %d", n.name, verb(d.Action), b.revision)
 }
 
-// publishes: who leads in the present etcd, by a round or claim since it went
-// back, and runs as a primary, has told what is so.
+// publishes: who leads in the present etcd has told so, by a round or claim since it
+// went back. Whether its server runs, the others take from its member key, which may
+// be from before: that much is not checked yet.
 func (b *wentBack) publishes() {
-	if n := b.by; n != nil && !b.republished && n.server.writable() {
+	if n := b.by; n != nil && !b.republished {
 		b.republished, b.since = true, n.w.now
 	}
 }
