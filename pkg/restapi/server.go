@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/restapi/metric"
 )
@@ -162,7 +163,7 @@ func (s *Server) Listen(ctx context.Context) error {
 	settings := s.rules.Load().settings
 	l, err := listen(ctx, settings.Listen)
 	if err != nil {
-		return fmt.Errorf("restapi.listen %q: %w; is another agent running, or the address of another host?", settings.Listen, err)
+		return fmt.Errorf("restapi.listen %q: %w; is another agent running, or the address of another host?", settings.Listen, plain.Connection(err))
 	}
 	l = newCappedListener(l, maxConns, maxConnsPerAddress)
 	if settings.TLS() {

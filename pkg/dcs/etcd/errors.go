@@ -97,11 +97,17 @@ func reason(err error) string {
 // withoutChain leaves of gRPC's words about a connection that failed what an
 // operator needs: the address, and why.
 func withoutChain(text string) string {
-	cause, found := strings.CutPrefix(text, `connection error: desc = "transport: `)
+	cause, found := strings.CutPrefix(text, `connection error: desc = "`)
 	if !found {
 		return text
 	}
-	cause = strings.TrimPrefix(strings.TrimSuffix(cause, `"`), "Error while dialing: ")
+	cause = strings.TrimPrefix(strings.TrimPrefix(strings.TrimSuffix(cause, `"`), "transport: "), "Error while dialing: ")
+	if strings.HasPrefix(cause, "error reading server preface: ") { // connected, and then silence or an end
+		if strings.HasSuffix(cause, ": use of closed network connection") || strings.HasSuffix(cause, ": i/o timeout") {
+			return "no answer in time"
+		}
+		return "the connection was closed without an answer"
+	}
 	if dial, found := strings.CutPrefix(cause, "dial tcp "); found {
 		cause = strings.NewReplacer(": connect: ", ": ", ": i/o timeout", ": no answer in time").Replace(dial)
 	}

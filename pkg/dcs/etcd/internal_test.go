@@ -53,6 +53,8 @@ func TestReason(t *testing.T) {
 		`connection error: desc = "transport: Error while dialing: dial tcp 192.0.2.4:2379: connect: connection refused"`:                                         "192.0.2.4:2379: connection refused",
 		`connection error: desc = "transport: Error while dialing: dial tcp 192.0.2.4:2379: i/o timeout"`:                                                         "192.0.2.4:2379: no answer in time",
 		`connection error: desc = "transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority"`: "authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority",
+		`connection error: desc = "error reading server preface: raw-read tcp 127.0.0.1:50400->127.0.0.1:2379: use of closed network connection"`:                 "no answer in time",
+		`connection error: desc = "error reading server preface: EOF"`:                                                                                            "the connection was closed without an answer",
 		"etcdserver: no leader": "etcdserver: no leader",
 	} {
 		if got := reason(status.Error(codes.Unavailable, said)); got != want {
