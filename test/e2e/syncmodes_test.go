@@ -130,7 +130,7 @@ func (r *row) checksDiffer(d duty) error {
 		for _, path := range paths {
 			code, err := r.Get(r.ctx, n, path, nil)
 			if err != nil && r.ServerRuns(n) || err == nil && (code == http.StatusOK) != slices.Contains(good, path) {
-				return fmt.Errorf("%s of %s: %d %v", path, n.Name, code, err)
+				return fmt.Errorf("%s of %s: %d %s", path, n.Name, code, fmt.Sprint(err))
 			}
 		}
 	}
