@@ -253,6 +253,11 @@ func TestTakeBack(t *testing.T) {
 
 func TestDuringOperation(t *testing.T) { // table A
 	runTable(t, []row{
+		{name: "A2 the key was taken again meanwhile: the leash is told", change: func(o *Observation) { runs(o, OpPromote); o.Leash.Armed = myEpoch - 1 }, action: ArmLeash{}, reason: LeaderArming},
+		{name: "A2 the leash refused that: the operation goes on", change: func(o *Observation) {
+			runs(o, OpPromote)
+			o.Leash.Armed, o.Memory.Unarmed = myEpoch-1, "no"
+		}, reason: OperationRuns},
 		{name: "A2 lock held: the operation goes on", change: func(o *Observation) { runs(o, OpPromote) }, reason: OperationRuns},
 		{name: "A1 start overdue, nobody asked yet", change: func(o *Observation) { runs(o, OpStartPrimary); o.Op.Started = plus(-300 * sec) }, action: AskPeers{}, reason: CrashAskPeers},
 		{name: "A1 start overdue, somebody could take over", change: func(o *Observation) {

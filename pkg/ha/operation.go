@@ -61,6 +61,8 @@ func duringOperation(o *Observation) Decision {
 		return o.cancel()
 	case o.mayLead() && (k == OpStartPrimary || k == OpCrashRecovery) && o.startOverdue(): // A1, B2
 		return o.giveUpIfSomebodyCan(StartTimeout, o.cancel())
+	case o.holds() && (k == OpPromote || k == OpStartPrimary || k == OpRestart) && !o.armed() && !o.armFailed():
+		return o.then(ArmLeash{}, LeaderArming) // the key was lost and taken again meanwhile: the old epoch is not renewed any more
 	default:
 		return o.goesOn()
 	}
