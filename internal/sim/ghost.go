@@ -131,8 +131,8 @@ func (g *ghost) start(n *node, primary bool) {
 func (g *ghost) promote(n *node) {
 	l := &n.leash
 	g.lag(n)
-	if n.settings.Pause {
-		return // the leash is suspended, and an operator named the node
+	if n.settings.Pause || l.doomed == n.server.gen {
+		return // the leash is suspended, and an operator named the node; or it kills the server this moment
 	}
 	if l.armed == 0 || l.deadline <= n.clock() || n.server.dir != ha.DataDirPresent || revisionOf(l.armed) < g.lastSeen {
 		g.w.fail("S6", "%s promotes with leash %+v, newest epoch %d", n.name, l.Status(), g.lastSeen)

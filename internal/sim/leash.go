@@ -21,6 +21,7 @@ type leash struct {
 	latched   int64 // highest epoch whose deadline passed
 	suspended bool
 	timer     int   // number of the timer that counts
+	doomed    int   // the server it is killing or has killed, by its gen
 	slow      int64 // until then it gets its processor late, within K
 	hung      int64 // stopped by a signal until then
 	late      int64 // more than it may be: see Mutants
@@ -157,6 +158,7 @@ func (l *leash) fence() {
 	}
 	n.w.sometimes("the leash killed a server")
 	gen := s.gen
+	l.doomed = gen
 	n.w.after(between(n.w.srvr, 20*ms, l.kill()/2-100*ms)+l.late, func() {
 		if s.gen != gen {
 			return

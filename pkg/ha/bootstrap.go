@@ -166,13 +166,14 @@ func (o *Observation) published() bool {
 
 // cleanBootstrap undoes a bootstrap that failed, then ends the agent.
 func cleanBootstrap(o *Observation) Decision {
-	c := o.DCS.Cluster
+	m, c := &o.Memory, o.DCS.Cluster
 	switch {
 	case o.PG.Process != ProcessDown:
 		return o.begin(Stop{Mode: StopImmediate}, BootstrapCleans)
 	case o.PG.DataDir != DataDirEmpty && o.PG.DataDir != DataDirUnreadable && o.Last.Action != (MoveAside{}):
 		return o.then(MoveAside{}, BootstrapCleans)
-	case c.Initialize != nil && c.Initialize.SystemID == "" && o.Last.Result != ResultFailed:
+	case c.Initialize != nil && c.Initialize.SystemID == "" && o.Last.Result != ResultFailed && (m.Dropping == 0 || m.Dropping == c.Initialize.ModRevision):
+		m.Dropping = c.Initialize.ModRevision // a later one is somebody else's (S15)
 		return o.then(DropInitialize{Revision: c.Initialize.ModRevision}, BootstrapCleans)
 	default:
 		return o.exit(1, BootstrapGaveUp, o.Op.Error)

@@ -380,6 +380,7 @@ func TestBootstrap(t *testing.T) { // tables C and D
 			down(o, "in production")
 			o.DCS.Cluster.Initialize.SystemID = sysID
 		}), reason: BootstrapLeader},
+		{name: "S15 C1 but not the key of whoever began meanwhile", change: and(step(BootstrapFailed), empty, func(o *Observation) { o.Memory.Dropping = 3 }), action: Exit{}, reason: BootstrapGaveUp},
 		{name: "1.22 SIGTERM during bootstrap cleans up", change: and(step(BootstrapWon), func(o *Observation) { o.Stopping = true }), action: DropInitialize{}, reason: BootstrapCleans},
 		{name: "D1x empty directory with a server: stop", change: func(o *Observation) { replica(o); o.PG.DataDir = DataDirEmpty }, action: Stop{}, reason: DataDirBad},
 		{name: "D2x lock mine, directory empty: release", change: empty, action: Release{}, reason: DataDirRelease},

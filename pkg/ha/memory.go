@@ -36,7 +36,10 @@ type Memory struct {
 	Backoff    Backoff
 
 	Bootstrap BootstrapStep
-	Rewind    RewindState
+	// Dropping is the revision of the empty /initialize that a failed bootstrap left
+	// and this node is removing.
+	Dropping int64
+	Rewind   RewindState
 	// RewindFor is the leader's epoch the state was worked out for.
 	RewindFor int64
 
