@@ -211,6 +211,10 @@ func (p operator) rewind(a ha.Rewind) {
 		n.finish(20*ms, func() string { return "the source is no running primary" })
 		return
 	}
+	if from.point != from.br.number && n.w.Mutant != "M16" { // as the driver does, what the source's control file says
+		n.finish(20*ms, func() string { return "the source has not finished the checkpoint of its timeline" })
+		return
+	}
 	n.w.ghost.rewind(n, from)
 	gen := from.gen
 	if n.tooOld(from) {

@@ -71,7 +71,7 @@ func (g *ghost) acked(n *node, at wal.LSN) {
 // kept (S3): n, which is becoming writable, has all that was promised.
 func (g *ghost) kept(n *node) {
 	s := &n.server
-	if n.named || g.back.blind(n) && !g.back.settled() {
+	if n.named || n.settings.Pause || g.back.blind(n) && !g.back.settled() { // in a pause whoever leads does so by an operator's word or hand
 		n.named = false
 		g.unpromise()
 	}
