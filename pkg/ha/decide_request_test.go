@@ -58,7 +58,9 @@ func TestScheduledSwitchover(t *testing.T) {
 // TestScheduledSwitchoverInTheRace: whom it names is preferred after the leader
 // handed over for it, and only then.
 func TestScheduledSwitchoverInTheRace(t *testing.T) {
-	released := func(o *Observation) { o.DCS.Cluster.Status.Beat.Released = true }
+	released := func(o *Observation) { // later than the request was written
+		o.DCS.Cluster.Status.Beat.Released, o.DCS.Cluster.Status.ModRevision = true, 129
+	}
 	at := func(o *Observation, candidate string, in time.Duration) {
 		failover(o, "n2", candidate).ScheduledAt = o.Wall.Add(in)
 	}
@@ -67,6 +69,12 @@ func TestScheduledSwitchoverInTheRace(t *testing.T) {
 		{name: "by a clock that is ahead of mine", change: func(o *Observation) { leaderless(o); released(o); at(o, "n3", 9*sec) }, reason: ElectionRefused},
 		{name: "S12 the leader stopped before its time: the race is open", change: func(o *Observation) { leaderless(o); released(o); at(o, "n3", time.Hour) }, action: Claim{}, reason: ElectionWins},
 		{name: "S12 the leader died at its time: the race is open", change: func(o *Observation) { leaderless(o); at(o, "n3", -sec) }, action: Claim{}, reason: ElectionWins},
+		{name: "asked for after the leader had gone: the race is open", change: func(o *Observation) {
+			leaderless(o)
+			released(o)
+			at(o, "n3", -sec)
+			o.DCS.Cluster.Failover.ModRevision = 130
+		}, action: Claim{}, reason: ElectionWins},
 		{name: "S12 and the lag limit holds", change: func(o *Observation) {
 			leaderless(o)
 			o.DCS.Cluster.Status.Optime = 1001 + 1<<20

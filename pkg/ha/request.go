@@ -63,7 +63,7 @@ func (o *Observation) raceRequest() *dcs.Failover {
 	case f.ScheduledAt.Sub(o.Wall) > o.Settings.LoopWait:
 		return nil
 	}
-	if st := o.DCS.Cluster.Status; st != nil && st.Beat != nil && !st.Beat.Released {
+	if st := o.DCS.Cluster.Status; st != nil && st.Beat != nil && (!st.Beat.Released || st.ModRevision < f.ModRevision) {
 		return nil
 	}
 	return f

@@ -38,7 +38,7 @@ func (o *Observation) syncUnfit() string {
 	switch {
 	case !on || s.Voter(o.Me.Name):
 	case o.wanted() && f.Leader == "": // an operator took the responsibility
-	case f.Empty() && o.quorumElects(): // it needs one vote more
+	case o.raceRequest() == nil && o.quorumElects(): // it needs one vote more
 	default:
 		return "I am not a synchronous standby: /sync does not name me"
 	}
