@@ -107,7 +107,7 @@ func (s *server) orphaned() bool { return s.orphans > s.n.w.now }
 // beheaded is the end of a postmaster alone. Its backends go on for as long as
 // their calls last, at most for; the leash, its parent, sweeps them up.
 func (s *server) beheaded(last int64) {
-	n, writable := s.n, s.writable()
+	n, writable, unguarded := s.n, s.writable(), s.unguarded
 	if s.proc == ha.ProcessDown {
 		return
 	}
@@ -115,7 +115,7 @@ func (s *server) beheaded(last int64) {
 	if !writable {
 		return
 	}
-	s.orphans = n.w.now + last
+	s.orphans, s.unguarded = n.w.now+last, unguarded // until the next start
 	n.w.sometimes("backends outlived their postmaster")
 	end := func() {
 		s.orphans = min(s.orphans, n.w.now)
@@ -310,7 +310,7 @@ func (s *server) start(primary bool, up ha.Upstream) error {
 // run begins the processes of a server.
 func (s *server) run(primary bool) {
 	n := s.n
-	s.proc, s.recovery, s.crashed, s.closed = ha.ProcessStarting, !primary, false, false
+	s.proc, s.recovery, s.crashed, s.closed, s.unguarded = ha.ProcessStarting, !primary, false, false, false
 	s.gen++
 	s.started = strconv.FormatInt(n.w.now, 10)
 	s.inForce(s.sync.file)
