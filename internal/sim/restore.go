@@ -298,7 +298,7 @@ func (g *ghost) orderEnds(n *node, value []byte) {
 	if n.server.restored != r.ID || n.server.number() < r.Timeline {
 		g.w.fail("R1", "%s calls order %s done on timeline %d, having restored %q", n.name, r.ID, n.server.number(), n.server.restored)
 	}
-	g.restored = n.server.br
+	g.restored, g.touched = n.server.br, true
 	for g.restored.parent != nil && g.restored.number > r.Timeline {
 		g.restored = g.restored.parent
 	}

@@ -94,6 +94,9 @@ func (g *ghost) meet() {
 	if p == nil || key == nil || key.Leader == "" || g.w.conf.Mode == "" || !p.server.acks() || g.excused || g.unsettled() || p.settings.Pause || !g.sync.noted[p.index] {
 		return
 	}
+	if g.w.order().Open() { // nobody races before it is done (R2)
+		return
+	}
 	y := &p.server.sync
 	voters, listed, outside := 0, 0, 0 // voters but for the primary, those that it waits for, and others it waits for
 	for _, n := range g.w.nodes {
