@@ -29,6 +29,7 @@ type ghost struct {
 	newestBeat beat
 	resumed    int64               // when the last pause ended
 	excused    bool                // S1 is not promised in pause, nor until it has worn off
+	beside     int64               // until then a primary may go on beside which an operator promoted another in a pause
 	changes    int                 // leaderships after healing
 	disturbed  int64               // when etcd was last out of reach for somebody
 	requests   map[int64]time.Time // when those of an operator are to be carried out, by revision
@@ -204,6 +205,9 @@ func (g *ghost) open(n *node) {
 		g.w.fail("R1", "%s opens timeline %d, which does not come from the restored one, %d", n.name, n.server.number(), g.restored.number)
 	}
 	g.sync.beside = n.settings.Pause || n.named
+	if n.settings.Pause || n.paused {
+		g.beside = g.w.now + int64(max(g.w.plan.Config.TTL, n.settings.TTL))*sec
+	}
 	g.kept(n)
 	if key := g.sync.key; n.settings.Pause && key != nil && key.Leader != n.name {
 		g.sync.noted[n.index] = false // in a pause /sync is left as it is
@@ -269,7 +273,7 @@ func (g *ghost) settle() int64 {
 func (g *ghost) pauses() {
 	w := g.w
 	was := g.excused
-	g.excused = w.conf.Pause || g.resumed != 0 && w.now < g.resumed+g.settle()
+	g.excused = w.conf.Pause || g.resumed != 0 && w.now < g.resumed+g.settle() || w.now < g.beside
 	if was && !g.excused {
 		for _, n := range w.nodes {
 			if n.server.writable() && !n.unguarded() {

@@ -58,6 +58,7 @@ type node struct {
 	kept       int64
 	accepted   ha.Acceptance
 	named      bool       // by an operator, when it last claimed
+	paused     bool       // it last claimed in a pause
 	slowFacts  int64      // the server's answers hang until then
 	cutPeers   bool       // from other agents
 	cutFrom    [2][8]bool // single links, by channel and the index of the other node

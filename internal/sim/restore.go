@@ -262,6 +262,7 @@ func (g *ghost) decided(n *node, o *ha.Observation, d *ha.Decision) {
 		return
 	}
 	f := o.DCS.Cluster.Failover
+	n.paused = o.Settings.Pause
 	n.named = f != nil && f.Candidate == n.name && (f.Leader == "" || o.Settings.Pause) // in pause any request is the operator's word
 	if r := g.w.order(); r.Open() && !g.back.stale(r.ModRevision) && r.Member != n.name && o.DCS.Cluster.Revision >= r.ModRevision {
 		g.w.fail("R2", "%s claims the leader key while %s is to restore the cluster", n.name, r.Member)
