@@ -55,12 +55,16 @@ func TestHolds(t *testing.T) {
 	if r.holds(r.ctx) == nil {
 		t.Error("nothing is armed")
 	}
-	if err := r.Arm(r.ctx, 1, in(300*time.Millisecond), 1); err != nil {
+	if err := r.Arm(r.ctx, 1, in(time.Minute), 1); err != nil { // which starts the leash
 		t.Fatal(err)
 	}
-	late := in(time.Second)
-	r.Extend(1, late)
-	r.until("the first deadline is over", func() bool { return now() > late.Add(-500*time.Millisecond) })
+	early := in(time.Second)
+	if err := r.Arm(r.ctx, 2, early, 1); err != nil {
+		t.Fatal(err)
+	}
+	late := early.Add(time.Second)
+	r.Extend(2, late)
+	r.until("the first deadline is over", func() bool { return now() > early })
 	if err := r.holds(r.ctx); err != nil {
 		t.Error(err)
 	}
