@@ -82,10 +82,18 @@ func (w *world) retryLost() {
 // rescue is the operator who finds, well after all faults healed, that a restore
 // failed half-way, or was taken back when it was all but done, and that nobody may
 // lead: what the other members have is from before the timeline that is gone. The
-// repository has it, so it is ordered again.
+// repository has it, so it is ordered again. Or one that was promoted by an
+// operator's word, and died before it was in /sync: the word is given again.
 func (w *world) rescue() {
+	if _, led := w.srv.Get(base + "/leader"); led {
+		return
+	}
+	if g := w.ghost; g.sync.beside && g.newest != nil && w.conf.Mode != "" && !g.sync.key.Has(g.newest.name) {
+		w.request("", g.newest.name, now)
+		return
+	}
 	r := w.order()
-	if _, led := w.srv.Get(base + "/leader"); led || r == nil || r.State != dcs.RestoreFailed {
+	if r == nil || r.State != dcs.RestoreFailed {
 		return
 	}
 	if s := &w.node(r.Member).server; s.dir == ha.DataDirHalfMade && s.restoring || s.restored == r.ID {
