@@ -88,17 +88,15 @@ func (w *world) rescue() {
 	if _, led := w.srv.Get(base + "/leader"); led {
 		return
 	}
+	if r := w.order(); r != nil && r.State == dcs.RestoreFailed {
+		if s := &w.node(r.Member).server; s.dir == ha.DataDirHalfMade && s.restoring || s.restored == r.ID {
+			which, _ := strconv.Atoi(r.Set) // written by newOrder
+			w.newOrder(r.Member, which)
+			return
+		}
+	}
 	if g := w.ghost; g.sync.beside && g.newest != nil && w.conf.Mode != "" && !g.sync.key.Has(g.newest.name) {
 		w.request("", g.newest.name, now)
-		return
-	}
-	r := w.order()
-	if r == nil || r.State != dcs.RestoreFailed {
-		return
-	}
-	if s := &w.node(r.Member).server; s.dir == ha.DataDirHalfMade && s.restoring || s.restored == r.ID {
-		which, _ := strconv.Atoi(r.Set) // written by newOrder
-		w.newOrder(r.Member, which)
 	}
 }
 
