@@ -53,7 +53,7 @@ func (g *ghost) acked(n *node, at wal.LSN) {
 	if y.strict && y.text == "" {
 		g.w.fail("S3", "%s acknowledges a write in strict mode, and waits for nobody", n.name)
 	}
-	if g.w.conf.Mode == "" || !g.sync.noted[n.index] || g.newest != n && n.unguarded() && (y.text == "" || g.sync.beside) {
+	if g.w.conf.Mode == "" || !g.sync.noted[n.index] || g.newest != n && (g.w.now < g.beside || n.unguarded() && (y.text == "" || g.sync.beside)) {
 		return // in a pause, or after one, an operator promoted another beside a primary
 	}
 	if y.text != "" {
