@@ -32,7 +32,7 @@ func (o *Observation) noteCrash() {
 // serves its clients in between. A primary that may take less than that to start
 // has less.
 func (s *Settings) crashWindow() time.Duration {
-	w := 12 * max(s.LoopWait, time.Second)
+	w := 12 * max(s.LoopWait, 2*time.Second) // a slow disk takes some seconds of it for each recovery
 	if s.PrimaryStartTimeout > 0 {
 		w = min(w, s.PrimaryStartTimeout)
 	}

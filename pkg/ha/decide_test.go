@@ -244,6 +244,12 @@ func TestTakeBack(t *testing.T) {
 			did(o, TakeBack{Epoch: myEpoch}, ResultUnknown)
 		}, action: Stop{}, reason: DemoteNoLock},
 		{name: "B.6 latched and still running: stop", change: func(o *Observation) { lost(o); o.Leash.Armed = 0 }, action: Stop{}, reason: DemoteNoLock},
+		{name: "S11 of before etcd went back: released, and not as one that is over", change: func(o *Observation) {
+			lost(o)
+			o.Memory.Seen.Stale = myEpoch
+			o.PG.Row.InRecovery, o.Leash.Armed = true, 0
+		}, action: Release{}, reason: TakeBackStale, check: wants(Release{Epoch: myEpoch})},
+		{name: "S11 its server runs as the primary: renewed", change: func(o *Observation) { lost(o); o.Memory.Seen.Stale = myEpoch }, action: TakeBack{}, reason: TakeBackOwn},
 		{name: "B.6 latched and dead: release", change: func(o *Observation) { lost(o); o.Leash.Armed = 0; down(o, "in production") }, action: Release{}, reason: TakeBackLatched,
 			check: wants(Release{Epoch: myEpoch, Clean: true})},
 		{name: "B.6 another installation wrote the beat", change: func(o *Observation) { lost(o); o.DCS.Cluster.Status.Beat.Holder = "h9" }, reason: ElectionRefused},

@@ -21,6 +21,8 @@ func takeBack(o *Observation) Decision {
 	spent := !o.Settings.LeashOff && o.Leash.Highest >= o.Memory.Hold(l.Epoch) && o.Leash.Armed != o.Memory.Hold(l.Epoch)
 	tried := o.roundFailed() || o.Memory.Lapsed == l.Epoch
 	switch {
+	case l.Epoch <= o.Memory.Seen.Stale && o.readOnly(): // etcd went back to it: whoever led since may do so up to its deadline
+		return o.then(Release{Epoch: l.Epoch}, TakeBackStale)
 	case o.Memory.Releasing == l.Epoch && o.readOnly():
 		return o.then(o.releaseKey(true), HandOverStops)
 	case !spent && tried && o.mayWrite() && o.lastCall(l.Epoch):

@@ -86,6 +86,7 @@ const (
 	ElectionWaitsForMore
 	TakeBackOwn
 	TakeBackLatched
+	TakeBackStale
 	TakeBackFinished
 	BootstrapClaims
 	BootstrapInitDB
@@ -218,6 +219,7 @@ var reasonTexts = [reasons]string{
 	ElectionYields:          "I gave the leadership away; letting others go first",
 	ElectionWaitsForMore:    "waiting for a node that has the WAL up to %d, where the last leader ended in good order",
 	TakeBackOwn:             "the leader key is mine from before; renewing it",
+	TakeBackStale:           "the leader key is mine from before etcd went back; releasing it, since somebody may have led after me",
 	TakeBackLatched:         "the leader key is mine, but its deadline has passed; releasing it",
 	TakeBackFinished:        "marking my former leadership as over",
 	BootstrapClaims:         "trying to bootstrap a new cluster",

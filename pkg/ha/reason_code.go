@@ -81,6 +81,7 @@ var reasonCodes = [reasons]string{
 	ElectionWaitsForMore:    "election_waits_for_more",
 	TakeBackOwn:             "take_back_own",
 	TakeBackLatched:         "take_back_latched",
+	TakeBackStale:           "take_back_stale",
 	TakeBackFinished:        "take_back_finished",
 	BootstrapClaims:         "bootstrap_claims",
 	BootstrapInitDB:         "bootstrap_init_db",
