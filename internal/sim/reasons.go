@@ -30,6 +30,7 @@ var unreached = map[ha.Reason]string{
 	ha.LeaderRefused:           "pre_promote is not modelled; the tables of pkg/ha have it",
 	ha.Quarantined:             "etcd goes back in schedules that ask for it only (M20, -sim.only)",
 	ha.QuarantineClaims:        "etcd goes back in schedules that ask for it only (M20, -sim.only)",
+	ha.TakeBackStale:           "etcd goes back in schedules that ask for it only (M20, -sim.only)",
 	ha.QuarantineDrops:         "etcd goes back in schedules that ask for it only (M20, -sim.only)",
 	ha.QuarantineStarts:        "etcd goes back in schedules that ask for it only (M20, -sim.only)",
 	ha.SecondaryResumes:        "nobody pauses replay here",
