@@ -46,7 +46,7 @@ func (o *Observation) noteSeen() {
 	q.Certain = q.Certain || c.ID != m.Seen.ClusterID || o.Now.Sub(q.Since) >= o.Settings.TTL
 	if accepted || o.republished() {
 		m.Seen = m.Seen.anew(c, q.Revision)
-		m.LastEpoch, m.RewindFor, m.Numbers, *q = 0, 0, Numbers{}, Quarantine{}
+		m.LastEpoch, m.RewindFor, m.Numbers, m.FailsafeSeen, *q = 0, 0, Numbers{}, nil, Quarantine{}
 	}
 }
 
