@@ -394,7 +394,11 @@ func (k *keeper) Arm(ctx context.Context, epoch int64, deadline ha.Instant, etcd
 		if suspended {
 			return c.Resume(ctx, epoch, int64(deadline))
 		}
-		return c.Arm(ctx, epoch, int64(deadline))
+		err := c.Arm(ctx, epoch, int64(deadline))
+		if refused := (*leash.Refusal)(nil); errors.As(err, &refused) && refused.Code == leash.CodeSuspended {
+			return c.Resume(ctx, epoch, int64(deadline)) // the answer to the suspension was not heard
+		}
+		return err
 	})
 }
 

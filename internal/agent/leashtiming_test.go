@@ -48,6 +48,26 @@ func TestLeashLearnsTheTiming(t *testing.T) {
 	}
 }
 
+// TestArmAfterUnheardSuspension: the agent was stopped while the leash answered that it is suspended, and the pause
+// is over: the leash is armed all the same, and the leadership goes on.
+func TestArmAfterUnheardSuspension(t *testing.T) {
+	r := newDogRig(t, leash.WatchdogOff)
+	if err := r.Arm(r.ctx, 1, in(time.Minute), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Suspend(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the suspension is known", func() bool { return r.Status().Suspended })
+	r.mu.Lock()
+	r.status.Suspended = false
+	r.mu.Unlock()
+	if err := r.Arm(r.ctx, 1, in(time.Minute), 1); err != nil {
+		t.Fatal(err)
+	}
+	r.until("armed", func() bool { s := r.Status(); return s.Armed == 1 && !s.Suspended })
+}
+
 // TestHolds: a deadline counts as the leash has it now, extended or not; neither
 // the agent's memory of it nor a deadline that passed meanwhile does.
 func TestHolds(t *testing.T) {
