@@ -211,9 +211,9 @@ func oldEtcd(x *run) {
 	x.must(x.RestoreEtcd(x.ctx))
 	restored := lab.Boottime()
 	x.lasts(restored - x.began + 2*x.c.ttl)
-	if x.c.peer == ours && lab.Acked(x.load.Since(restored), restored, lab.Boottime()) == 0 {
-		// The restore took longer than the deadline: no primary runs that could publish
-		// itself again, so it is for an operator to say what is right.
+	if over := restored + x.c.ttl; x.c.peer == ours && lab.Acked(x.load.Since(over), over, lab.Boottime()) == 0 {
+		// The restore, or an old leader's key in it, took longer than the deadline: no
+		// primary runs that could publish itself again, so an operator says what is right.
 		_, err := x.Ctl(x.ctx, x.leader, "accept-dcs", x.Options().Scope, "--force")
 		x.must(err)
 		x.figure("operator's word needed", 1, "")
