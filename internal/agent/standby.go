@@ -76,13 +76,14 @@ func (n *node) remoteSpec(from ha.Upstream, progress progressFunc) postgres.Clon
 }
 
 // readyToRewind asks the source whether it has finished its checkpoint after a
-// promotion: nobody publishes that of a remote, and a leader may have been promoted
-// once more since the decision (S13).
+// promotion: nobody publishes that of a remote, which is made to; and a leader may
+// have been promoted once more since the decision (S13).
 func (n *node) readyToRewind(ctx context.Context, a ha.Rewind, up *postgres.Upstream) error {
-	done, err := n.srv.LeaderCheckpointed(ctx, *up)
-	if err != nil && !a.From.Remote {
-		return nil // its member key says that it has
+	ask := n.srv.LeaderOnTimeline
+	if a.From.Remote {
+		ask = n.srv.LeaderCheckpointed
 	}
+	done, err := ask(ctx, *up)
 	if err == nil && !done {
 		err = fmt.Errorf("%s has not finished the checkpoint after its promotion", a.From.Member)
 	}

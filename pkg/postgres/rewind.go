@@ -248,7 +248,7 @@ func parseOpts(text string) []string {
 // current timeline. With superuser credentials it makes the checkpoint; with a
 // dedicated rewind role it can only look.
 func (s *Server) LeaderCheckpointed(ctx context.Context, up Upstream) (bool, error) {
-	done, err := s.leaderOnTimeline(ctx, up)
+	done, err := s.LeaderOnTimeline(ctx, up)
 	c := s.config()
 	if err != nil || done || c.Rewind.Username != c.Superuser.Username {
 		return done, err
@@ -260,10 +260,12 @@ func (s *Server) LeaderCheckpointed(ctx context.Context, up Upstream) (bool, err
 	if err := execOnce(ctx, cfg, "CHECKPOINT"); err != nil {
 		return false, fmt.Errorf("checkpoint on %s: %w", up.where(), err)
 	}
-	return s.leaderOnTimeline(ctx, up)
+	return s.LeaderOnTimeline(ctx, up)
 }
 
-func (s *Server) leaderOnTimeline(ctx context.Context, up Upstream) (bool, error) {
+// LeaderOnTimeline tells whether up is a primary whose last checkpoint is on its
+// current timeline; it only looks.
+func (s *Server) LeaderOnTimeline(ctx context.Context, up Upstream) (bool, error) {
 	var control, current int64
 	err := s.askUpstream(ctx, up, "SELECT timeline_id::int8, "+timelineSQL+" FROM pg_control_checkpoint()", &control, &current)
 	if err != nil {
