@@ -33,6 +33,14 @@ func TestCrashLoop(t *testing.T) { // L7
 			with(crashing(5, 50), good, good)(o)
 			o.Settings.PrimaryStartTimeout = 40 * sec
 		}, action: Start{}, reason: StartAsPrimary},
+		{name: "with a short loop_wait slow recoveries count still", change: func(o *Observation) {
+			crashing(8, 16)(o)
+			o.Settings.LoopWait = sec
+		}, action: AskPeers{}, reason: CrashAskPeers},
+		{name: "and not for ever", change: func(o *Observation) {
+			with(crashing(8, 25), good, good)(o)
+			o.Settings.LoopWait = sec
+		}, action: Start{}, reason: StartAsPrimary},
 		{name: "nobody can take over: once per period", change: with(crashing(1, 2), Peer{}, Peer{}), reason: CrashLoopWaits},
 		{name: "and then again", change: func(o *Observation) {
 			with(crashing(10, 20, 30), Peer{}, Peer{})(o)

@@ -170,6 +170,12 @@ func observation(d *dice) *Observation {
 		}
 		pg.Upstream, pg.UpstreamURL = pick(d, "", "n2"), pick(d, "", "postgres://n2:5432/postgres")
 	}
+	m.Looked = d.of(4) != 1
+	if d.of(4) == 1 {
+		m.Promoting, m.Dropping, m.NoTaker = d.yes(), int64(d.of(6)), plus(-time.Duration(d.of(20))*sec)
+		m.Numbers = Numbers{Epoch: pick[int64](d, 90, myEpoch), Timeline: wal.Timeline(d.of(4)), Next: wal.Timeline(d.of(5))}
+		m.FailsafeSeen = pick(d, nil, &dcs.Failsafe{Members: map[string]string{"n6": "w"}, ModRevision: 60})
+	}
 	m.Crashes = Crashes{Epoch: pick[int64](d, 0, myEpoch), At: [3]Instant{plus(-sec), plus(-2 * sec), plus(-time.Duration(d.of(200)) * sec)}}
 	return o
 }
@@ -218,6 +224,14 @@ func checkDecision(t *testing.T, o *Observation) {
 		}
 	}
 	checkFreeze(t, o, d)
+	if m.Promoting && o.PG.Process != ProcessDown { // S1: it may become writable at any moment
+		if r, _ := d.Action.(Release); r.Clean {
+			t.Fatalf("says that nobody needs to wait for a server whose promotion may still end: %s", d.Text("n1"))
+		}
+		if _, lets := d.Action.(DisarmLeash); lets {
+			t.Fatalf("takes the deadline off a server whose promotion may still end: %s", d.Text("n1"))
+		}
+	}
 	switch a := d.Action.(type) {
 	case Promote: // S6
 		if o.PG.DataDir != DataDirPresent || !o.PG.Known || !o.PG.Row.InRecovery {
