@@ -32,7 +32,7 @@ func (p *peers) Ask(ctx context.Context, await, glance []dcs.Member) map[string]
 // server may be about to tell it.
 const positionPause = 20 * time.Millisecond
 
-// AskPatiently asks until each has told its position, or ctx ends. In an election
+// AskPatiently implements loop.Peers. It asks until each has told its position, or ctx ends. In an election
 // who is not quick enough has no say; an operator's order is not to fail because a
 // server on a busy host, or one that nobody has asked before, takes a moment.
 func (p *peers) AskPatiently(ctx context.Context, members []dcs.Member) map[string]ha.Peer {

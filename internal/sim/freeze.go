@@ -10,6 +10,12 @@ import (
 // freezeTime is how long a voter takes to freeze, or to say that it has not.
 const freezeTime = 1200 * ms
 
+// AskPatiently implements loop.Peers: the servers of the model tell their position
+// at once, or do not run.
+func (p peers) AskPatiently(ctx context.Context, members []dcs.Member) map[string]ha.Peer {
+	return p.Ask(ctx, members, nil)
+}
+
 // AskFrozen implements loop.Peers: POST /freeze. Each voter is asked, and its
 // position counts as it is once its view says that it is frozen.
 func (p peers) AskFrozen(ctx context.Context, epoch int64, await, glance []dcs.Member) map[string]ha.Peer {

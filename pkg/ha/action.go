@@ -56,6 +56,9 @@ type (
 	AskPeers struct {
 		Await, Glance []dcs.Member
 		Timeout       time.Duration
+		// Patient: who answers, and has not told its position yet, is asked again
+		// until then.
+		Patient bool
 		// Ballot, unless it is zero, asks them to freeze first.
 		Ballot Ballot
 	}

@@ -107,7 +107,8 @@ func FailsafeReserve(left time.Duration) time.Duration { return left / 8 }
 
 // failsafeOthers is everybody who may be in /failsafe, but this node. It is the
 // last value read, the newest one known, and all that this node sent since: one
-// that arrives late lets its members race. in tells whether this node is in the last known value.
+// that arrives late lets its members race. in tells whether this node is in the
+// last value read.
 func (o *Observation) failsafeOthers() (others []dcs.Member, in bool) {
 	c, sent := o.DCS.Cluster, &o.Memory.FailsafeSent
 	if c == nil || c.Failsafe == nil {

@@ -121,7 +121,6 @@ type Memory struct {
 	Reinit  ReinitMemory
 	Restart RestartMemory
 
-	Untold Untold
 	// Numbers are what this node's leadership may have published.
 	Numbers Numbers
 	// FailsafeSent is of /failsafe as last written by this node.

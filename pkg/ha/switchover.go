@@ -53,9 +53,6 @@ func manualFailover(o *Observation) (d Decision, ok bool) {
 		return o.ask(ask, SwitchoverAsks), true
 	}
 	if !can { // M6
-		if o.untold(f) {
-			return o.wait(answersFresh, SwitchoverAsks), true
-		}
 		return clean("no good candidate has been found")
 	}
 	o.Memory.HandedOver = f.ModRevision
@@ -64,31 +61,6 @@ func manualFailover(o *Observation) (d Decision, ok bool) {
 	}
 	o.Memory.Demoting, o.Memory.ComeBack = true, true // M7
 	return o.begin(Stop{Mode: StopFast, Checkpoint: true, Escalate: o.Settings.stopLimit()}, HandOver), true
-}
-
-// untold tells whether a member that might be the candidate answers, and has not
-// told its position yet, as a busy one or one that has just started may not. It is
-// asked again for as long as an answer is waited for otherwise.
-func (o *Observation) untold(f *dcs.Failover) bool {
-	m := &o.Memory
-	if m.Untold.Request != f.ModRevision {
-		m.Untold = Untold{f.ModRevision, o.Now}
-	}
-	if o.Now.Sub(m.Untold.Since) >= peerTimeout {
-		return false
-	}
-	for name, p := range o.Peers.Answers {
-		if (f.Candidate == "" || f.Candidate == name) && p.Limitation() == "" && p.Position == 0 && o.DCS.Cluster.Member(name) != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// Untold is since when a request waits for positions.
-type Untold struct {
-	Request int64 // mod revision
-	Since   Instant
 }
 
 type failoverQuery struct {
@@ -152,5 +124,5 @@ func (o *Observation) ask(members []dcs.Member, r Reason) Decision {
 	if o.Memory.Lease.Epoch != 0 {
 		timeout = min(timeout, max(o.Memory.Lease.NextLook(o.Now, o.period()), 200*time.Millisecond))
 	}
-	return o.then(AskPeers{Await: members, Timeout: timeout}, r)
+	return o.then(AskPeers{Await: members, Timeout: timeout, Patient: r == SwitchoverAsks}, r) // there an operator waits, and nothing has been stopped yet
 }

@@ -253,10 +253,13 @@ func (l *Loop) ask(ctx context.Context, a ha.AskPeers) {
 	ctx, cancel := l.Timeout(ctx, a.Timeout)
 	defer cancel()
 	var answers map[string]ha.Peer
-	if a.Ballot == (ha.Ballot{}) {
-		answers = l.Peers.Ask(ctx, a.Await, a.Glance)
-	} else {
+	switch {
+	case a.Ballot != (ha.Ballot{}):
 		answers = l.Peers.AskFrozen(ctx, a.Ballot.Epoch, a.Await, a.Glance)
+	case a.Patient:
+		answers = l.Peers.AskPatiently(ctx, a.Await)
+	default:
+		answers = l.Peers.Ask(ctx, a.Await, a.Glance)
 	}
 	if answers == nil {
 		answers = map[string]ha.Peer{}

@@ -65,6 +65,8 @@ type Leash interface {
 // too, but not waited for.
 type Peers interface {
 	Ask(ctx context.Context, await, glance []dcs.Member) map[string]ha.Peer
+	// AskPatiently asks each until it has told its position, or ctx ends.
+	AskPatiently(ctx context.Context, members []dcs.Member) map[string]ha.Peer
 	// AskFrozen is Ask that has them freeze for the leadership epoch first.
 	AskFrozen(ctx context.Context, epoch int64, await, glance []dcs.Member) map[string]ha.Peer
 }

@@ -430,3 +430,24 @@ func TestWritesAreGuarded(t *testing.T) {
 		}
 	}
 }
+
+// TestAsk: an election asks as it is, a request of an operator patiently, and a
+// ballot has the members freeze; who did not answer is in the answers, too.
+func TestAsk(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.peers.answers = map[string]ha.Peer{"n2": {Reachable: true, Position: 7}}
+		question := ha.AskPeers{Await: []dcs.Member{{Name: "n2"}, {Name: "n3"}}, Timeout: time.Second}
+		patient, ballot := question, question
+		patient.Patient, ballot.Ballot = true, ha.Ballot{Epoch: 5}
+		for _, a := range []ha.AskPeers{question, patient, ballot} {
+			r.peers.asked, r.peers.patient, r.peers.froze = 0, 0, nil
+			r.ask(t.Context(), a)
+			if plain := !a.Patient && a.Ballot.Epoch == 0; (r.peers.asked == 1) != plain || (r.peers.patient == 1) != a.Patient || slices.Equal(r.peers.froze, []int64{5}) != (a.Ballot.Epoch == 5) {
+				t.Errorf("%+v asked as %+v", a, r.peers)
+			}
+			if got := r.Loop.peers; got.Answers["n2"].Reachable == (r.peers.asked == 1) || len(got.Answers) != 2 || got.Ballot != a.Ballot {
+				t.Errorf("%+v answered %+v", a, got)
+			}
+		}
+	})
+}

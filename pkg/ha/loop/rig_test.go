@@ -182,6 +182,7 @@ func (l *fakeLeash) Suspend(context.Context) error { l.status.Suspended = true; 
 
 type fakePeers struct {
 	asked   int
+	patient int
 	froze   []int64 // epochs
 	answers map[string]ha.Peer
 }
@@ -189,6 +190,11 @@ type fakePeers struct {
 func (p *fakePeers) Ask(context.Context, []dcs.Member, []dcs.Member) map[string]ha.Peer {
 	p.asked++
 	return nil
+}
+
+func (p *fakePeers) AskPatiently(context.Context, []dcs.Member) map[string]ha.Peer {
+	p.patient++
+	return p.answers
 }
 
 func (p *fakePeers) AskFrozen(_ context.Context, epoch int64, _, _ []dcs.Member) map[string]ha.Peer {
