@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
@@ -160,7 +160,7 @@ func (d *desk) CheckBackup(ctx context.Context) (*restapi.BackupCheck, *restapi.
 	add := func(name string, err error) {
 		item := restapi.CheckItem{Name: name, OK: err == nil}
 		if err != nil {
-			item.Text, out.OK = strings.Join(strings.Fields(err.Error()), " "), false
+			item.Text, out.OK = plain.OneLine(err.Error()), false
 		}
 		out.Items = append(out.Items, item)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
@@ -30,7 +31,7 @@ func (d *desk) BackupKnown() *restapi.BackupDocument {
 	l := d.repo.last()
 	doc.ReadAt = l.good
 	if l.err != nil {
-		doc.Error = strings.Join(strings.Fields(l.err.Error()), " ")
+		doc.Error = plain.OneLine(l.err.Error())
 	}
 	if l.repo != nil {
 		doc.Archive.Min, doc.Archive.Max = l.repo.MinWAL, l.repo.MaxWAL

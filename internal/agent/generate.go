@@ -59,5 +59,8 @@ func create(path string, text []byte) error {
 		return fmt.Errorf("write %s: %w", path, plain.Connection(err))
 	}
 	_, err = f.Write(text)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(path) // half of it would be taken for a configuration, and be in the way of the next attempt
+	}
+	return err
 }

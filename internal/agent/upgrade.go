@@ -7,10 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 )
 
@@ -43,7 +43,7 @@ func (u *upgrade) ready(ctx context.Context, o *Options) error {
 	ctx, cancel := context.WithTimeout(ctx, upgradeCheck)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, u.path, "--version").CombinedOutput(); err != nil {
-		return fmt.Errorf("%s --version: %w: %s", u.path, err, strings.Join(strings.Fields(string(out)), " "))
+		return fmt.Errorf("%s --version: %w: %s", u.path, err, plain.OneLine(string(out)))
 	}
 	local, problems, err := config.Load(o.ConfigPath, o.Environ)
 	if err != nil {

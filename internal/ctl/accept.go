@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 )
 
@@ -64,7 +65,7 @@ func (a *App) acceptDCS(ctx context.Context, s *session, name string, force bool
 		r, err := a.askOne(ctx, s, m, request{method: http.MethodPost, path: "/accept_dcs", body: map[string]string{"cluster": name}})
 		switch {
 		case err != nil:
-			a.printf("Failed: accept-dcs for member %s, (%s)\n", m.Name, oneLine(err.Error()))
+			a.printf("Failed: accept-dcs for member %s, (%s)\n", m.Name, plain.OneLine(err.Error()))
 			failed++
 		case !a.report(r, "accept-dcs"):
 			failed++

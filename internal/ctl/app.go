@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 )
@@ -24,7 +26,8 @@ type App struct {
 	Terminal bool             // Out is a terminal: a watch may clear it
 
 	input      *bufio.Reader
-	pollPeriod time.Duration // between two looks at what is followed; 0: the usual one
+	unwritten  atomic.Pointer[error] // why something of the output got lost
+	pollPeriod time.Duration         // between two looks at what is followed; 0: the usual one
 
 	openCluster func(ctx context.Context, local *config.Local, scope string) (clusterStore, error)
 	newAPI      func(local *config.Local, insecure bool) (memberAPI, error)
@@ -82,7 +85,12 @@ func (a *App) Main(ctx context.Context, args []string) int {
 	}
 	root := newRootCommand(a)
 	root.SetArgs(args)
-	return a.exitCode(root.ExecuteContext(ctx))
+	code := a.exitCode(root.ExecuteContext(ctx))
+	if lost := a.unwritten.Load(); code == exitOK && lost != nil {
+		a.errorf("Error: write the output: %s", plain.Reason(*lost))
+		code = exitError
+	}
+	return code
 }
 
 // exitCode says what went wrong, on one line, and gives the code for it.
@@ -96,21 +104,23 @@ func (a *App) exitCode(err error) int {
 		a.errorf("Aborted!")
 		return exitError
 	case errors.As(err, &away):
-		a.errorf("%s", oneLine(away.Error()))
+		a.errorf("%s", plain.OneLine(away.Error()))
 		return exitError
 	case errors.As(err, &usage):
-		a.errorf("Error: %s", oneLine(usage.text))
+		a.errorf("Error: %s", plain.OneLine(usage.text))
 		return exitUsage
 	}
-	a.errorf("Error: %s", oneLine(err.Error()))
+	a.errorf("Error: %s", plain.OneLine(err.Error()))
 	return exitError
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-// printf writes to standard output. A failed write has no better place to be
-// reported, so it is not.
-func (a *App) printf(text string, args ...any) { _, _ = fmt.Fprintf(a.Out, text, args...) }
+// printf writes to standard output. What could not be written is an error in the
+// end.
+func (a *App) printf(text string, args ...any) {
+	if _, err := fmt.Fprintf(a.Out, text, args...); err != nil {
+		a.unwritten.CompareAndSwap(nil, &err)
+	}
+}
 
 // errorf writes a line to standard error.
 func (a *App) errorf(text string, args ...any) { _, _ = fmt.Fprintf(a.Err, text+"\n", args...) }
@@ -119,7 +129,7 @@ func (a *App) errorf(text string, args ...any) { _, _ = fmt.Fprintf(a.Err, text+
 func (a *App) warnf(text string, args ...any) {
 	now := a.Now()
 	a.errorf("%s,%03d - WARNING - %s", now.Format(time.DateTime), now.Nanosecond()/1e6,
-		oneLine(fmt.Sprintf(text, args...)))
+		plain.OneLine(fmt.Sprintf(text, args...)))
 }
 
 // timestamp is the prefix of the lines that report an action: local time with

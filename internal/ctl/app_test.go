@@ -3,6 +3,7 @@ package ctl
 import (
 	"bytes"
 	"context"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,22 @@ func newTestApp(t *testing.T, fake *fakeCluster) *testApp {
 		ta.openCluster = func(context.Context, *config.Local, string) (clusterStore, error) { return fake, nil }
 	}
 	return ta
+}
+
+// TestLostOutput: what could not be printed is no success.
+func TestLostOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer func() { _ = full.Close() }()
+	for _, command := range []string{"version", "list"} {
+		app := newTestApp(t, &fakeCluster{cluster: asking(t, nil)})
+		app.Out = full
+		if code := app.run(command); code != 1 || strings.Count(app.err.String(), "no space left on device") != 1 {
+			t.Errorf("%s: exit %d, %s", command, code, app.err.String())
+		}
+	}
 }
 
 func (ta *testApp) run(args ...string) int { return ta.Main(ta.ctx, args) }

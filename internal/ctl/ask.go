@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 )
 
@@ -50,7 +51,7 @@ func (r reply) refused() error {
 	if r.isPatroni() {
 		return fmt.Errorf("member %s runs Patroni, or a pgha without backups, and cannot do this; ask for it when a member of ours leads", r.member)
 	}
-	text := oneLine(r.text)
+	text := plain.OneLine(r.text)
 	if text == "" {
 		text = http.StatusText(r.status)
 	}

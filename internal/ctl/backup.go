@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/restapi"
 )
@@ -135,7 +136,7 @@ func (a *App) runBackup(ctx context.Context, s *session, name string, o runOptio
 	if err != nil {
 		return err
 	}
-	a.printf("%s %s\n", a.timestamp(), oneLine(r.text))
+	a.printf("%s %s\n", a.timestamp(), plain.OneLine(r.text))
 	if !o.wait || o.noWait {
 		return nil
 	}
@@ -321,6 +322,6 @@ func (a *App) cancelBackup(ctx context.Context, s *session, name string) error {
 	if err != nil {
 		return err
 	}
-	a.printf("%s %s\n", a.timestamp(), oneLine(r.text))
+	a.printf("%s %s\n", a.timestamp(), plain.OneLine(r.text))
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/restapi"
 )
@@ -94,7 +95,7 @@ func (a *App) backupFooter(doc *restapi.BackupDocument) string {
 	var b strings.Builder
 	line := func(name, text string) {
 		if text != "" {
-			fmt.Fprintf(&b, " %s: %s\n", name, oneLine(text))
+			fmt.Fprintf(&b, " %s: %s\n", name, plain.OneLine(text))
 		}
 	}
 	line("Repository cannot be read", doc.Error)
@@ -185,7 +186,7 @@ func checkText(check *restapi.BackupCheck) string {
 		if !item.OK {
 			verdict = "NOT OK"
 		}
-		line := fmt.Sprintf("  %-6s  %-*s  %s", verdict, width, item.Name, oneLine(item.Text))
+		line := fmt.Sprintf("  %-6s  %-*s  %s", verdict, width, item.Name, plain.OneLine(item.Text))
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	return b.String()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/restapi"
 )
@@ -57,12 +58,11 @@ func (a *App) events(ctx context.Context, s *session, name string, o *eventsOpti
 		return err
 	}
 	f := &eventFollower{app: a, session: s, cluster: name, cursors: map[string]string{}, seen: map[string]bool{}}
-	c, err := s.read(ctx, name)
-	if err != nil {
-		if c = s.onlyMe(name); c == nil || errors.Is(err, errAborted) {
-			return err
+	c, unread := s.read(ctx, name)
+	if unread != nil {
+		if c = s.onlyMe(name); c == nil || errors.Is(unread, errAborted) {
+			return unread
 		}
-		a.errorf("Warning: %s; asking the member of this host alone", oneLine(err.Error()))
 	}
 	if c.Initialize == nil && len(c.Members) == 0 && len(c.Events.Events()) == 0 {
 		hint := ""
@@ -77,8 +77,13 @@ func (a *App) events(ctx context.Context, s *session, name string, o *eventsOpti
 		}
 	}
 	list := f.collect(ctx, c)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return errAborted
+	case unread != nil && len(f.cursors) == 0 && !o.follow: // nobody answered, and that nothing happened is not known
+		return unread
+	case unread != nil:
+		a.errorf("Warning: %s; asking the member of this host alone", plain.OneLine(unread.Error()))
 	}
 	list = slices.DeleteFunc(list, func(e dcs.Event) bool { return !o.shows(&e) || e.At.Before(since) })
 	list = list[max(len(list)-o.limit, 0):]
@@ -181,7 +186,7 @@ func (f *eventFollower) collect(ctx context.Context, c *dcs.Cluster) []dcs.Event
 		name := c.Members[i].Name
 		switch {
 		case errs[i] != nil && ctx.Err() == nil:
-			f.app.errorf("Warning: %s does not answer, of its events only those in etcd are shown: %s", name, oneLine(errs[i].Error()))
+			f.app.errorf("Warning: %s does not answer, of its events only those in etcd are shown: %s", name, plain.OneLine(errs[i].Error()))
 		case doc != nil:
 			list = append(list, doc.Events...)
 			f.cursors[name] = doc.Cursor

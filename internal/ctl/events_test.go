@@ -121,6 +121,16 @@ func TestEventsWithoutEtcd(t *testing.T) {
 	}
 }
 
+// TestEventsOfNobodyHeard: with etcd and the member silent there is no list of no
+// events, but an error.
+func TestEventsOfNobodyHeard(t *testing.T) {
+	app := newTestApp(t, &fakeCluster{err: dcs.ErrUnavailable})
+	app.Environ = append(app.Environ, "PATRONI_NAME=me", "PATRONI_RESTAPI_LISTEN=127.0.0.1:1", "PATRONI_RESTAPI_CONNECT_ADDRESS=127.0.0.1:1")
+	if code := app.run("events"); code != 1 || app.out.Len() != 0 || !strings.Contains(app.err.String(), "Error: cannot read cluster pg-ha-cluster in etcd") {
+		t.Errorf("exit %d, %s%s", code, app.out.String(), app.err.String())
+	}
+}
+
 func TestEventsBadOptions(t *testing.T) {
 	for _, args := range []string{"-n 0", "-n 1001", "--since gestern", "--since -1h", "--format xml"} {
 		app := newTestApp(t, &fakeCluster{cluster: &dcs.Cluster{}})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
@@ -95,7 +96,7 @@ func (a *App) explain(ctx context.Context, s *session, o explainOptions) error {
 		t := table{columns: []string{"Key", "Value", "From", "Notes"}}
 		for i := range picked {
 			p := &picked[i]
-			t.rows = append(t.rows, []any{p.Key, oneLine(valueText(p.Value)), from(p), strings.Join(remarks(p), "\n")})
+			t.rows = append(t.rows, []any{p.Key, plain.OneLine(valueText(p.Value)), from(p), strings.Join(remarks(p), "\n")})
 		}
 		return t.write(a.Out, formatPretty)
 	}
@@ -187,7 +188,7 @@ func (s *session) explainMember(ctx context.Context, name string) ([]config.Expl
 	var out []config.Explained
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		return nil, fmt.Errorf("ask %s: it answers %d %s; set ctl.authentication, or ask from an address that is allowed to", name, status, oneLine(body))
+		return nil, fmt.Errorf("ask %s: it answers %d %s; set ctl.authentication, or ask from an address that is allowed to", name, status, plain.OneLine(body))
 	case status != http.StatusOK || json.Unmarshal([]byte(body), &out) != nil:
 		return nil, fmt.Errorf("ask %s: it answers %d and no configuration; it may be a member that runs Patroni", name, status)
 	}

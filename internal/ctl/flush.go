@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 )
 
@@ -83,13 +84,13 @@ func (a *App) flushSwitchover(ctx context.Context, s *session, name string) erro
 			a.warnf("%v", err)
 			a.warnf("Member %s is not accessible", m.Name)
 		case r.status == http.StatusOK:
-			a.printf("Success: %s\n", oneLine(r.text))
+			a.printf("Success: %s\n", plain.OneLine(r.text))
 			return nil
 		case r.status == http.StatusNotFound:
-			a.printf("Failed: %s\n", oneLine(r.text))
+			a.printf("Failed: %s\n", plain.OneLine(r.text))
 			return nil
 		default:
-			a.printf("Failed: member=%s, status_code=%d, (%s)\n", m.Name, r.status, oneLine(r.text))
+			a.printf("Failed: member=%s, status_code=%d, (%s)\n", m.Name, r.status, plain.OneLine(r.text))
 		}
 	}
 	a.warnf("Failing over to DCS")

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/restapi"
 )
@@ -28,7 +29,7 @@ func (a *App) remoteState(ctx context.Context, s *session, leader *dcs.Member) e
 			a.printf("What the remote has that is not here cannot be told: ask where its WAL ends\n")
 			return nil
 		case d.Error != "":
-			a.printf("The remote (%s) cannot be asked: %s. What it acknowledged and did not send is lost by this promotion\n", d.Remote, oneLine(d.Error))
+			a.printf("The remote (%s) cannot be asked: %s. What it acknowledged and did not send is lost by this promotion\n", d.Remote, plain.OneLine(d.Error))
 			return nil
 		case !d.InRecovery:
 			a.printf("The remote (%s) still accepts writes, at %s on timeline %d. What it acknowledges from here on is lost by this promotion; demote it first (pghactl demote-cluster)\n", d.Remote, d.LSN, d.Timeline)

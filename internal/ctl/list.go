@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/pgha/pgha/internal/plain"
 )
 
 type listOptions struct {
@@ -189,7 +191,7 @@ func (a *App) watching(ctx context.Context, every time.Duration, once func() err
 		case err != nil && first:
 			return err
 		case err != nil:
-			a.errorf("Error: %s", oneLine(err.Error()))
+			a.errorf("Error: %s", plain.OneLine(err.Error()))
 		}
 		select {
 		case <-ctx.Done():

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 )
 
@@ -103,7 +104,7 @@ func (a *App) report(r reply, action string) bool {
 
 // failed prints that a member refused.
 func (a *App) failed(r reply, action string) {
-	a.printf("Failed: %s for member %s, status code=%d, (%s)\n", action, r.member, r.status, oneLine(r.text))
+	a.printf("Failed: %s for member %s, status code=%d, (%s)\n", action, r.member, r.status, plain.OneLine(r.text))
 }
 
 // lookPeriod is the time between two looks at a cluster whose members are about

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 )
 
@@ -64,7 +65,7 @@ func (a *App) manage(ctx context.Context, s *session, name string, to management
 	}
 	switch {
 	case r.status != http.StatusOK:
-		a.printf("Failed: %s cluster management status code=%d, (%s)\n", to.verb, r.status, oneLine(r.text))
+		a.printf("Failed: %s cluster management status code=%d, (%s)\n", to.verb, r.status, plain.OneLine(r.text))
 	case wait:
 		return a.awaitPause(ctx, s, name, c, to)
 	default:

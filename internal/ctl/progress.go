@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/restapi"
@@ -97,7 +98,7 @@ func (a *App) follow(ctx context.Context, f *follower, look func() (over bool, e
 		case a.Now().Sub(news) > followPatience:
 			return fmt.Errorf("lost sight of it, it may go on: %w", unseen.error)
 		default:
-			f.show("no news", "no news: "+oneLine(unseen.Error()))
+			f.show("no news", "no news: "+plain.OneLine(unseen.Error()))
 		}
 		select {
 		case <-ctx.Done():

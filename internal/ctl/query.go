@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 )
@@ -117,7 +118,7 @@ func (a *App) query(ctx context.Context, s *session, name string, o *queryOption
 			a.warnf("%v", err)
 			return o.write(a, a.messageTable("ERROR, SQLSTATE: "+sqlError.Code))
 		case err != nil:
-			return o.write(a, a.messageTable("ERROR, SQLSTATE: "+oneLine(err.Error())))
+			return o.write(a, a.messageTable("ERROR, SQLSTATE: "+plain.OneLine(err.Error())))
 		case result == nil:
 			return o.write(a, a.messageTable(fmt.Sprintf("No connection%s is available", o.target)))
 		case len(result.FieldDescriptions) == 0:
@@ -198,7 +199,7 @@ func (o *queryOptions) connect(ctx context.Context, m *dcs.Member) (*pgconn.PgCo
 	}
 	cfg, err := pgconn.ParseConfig(where.String())
 	if err != nil {
-		return nil, failed(oneLine(err.Error())) // says what of the PG* variables is wrong
+		return nil, failed(plain.OneLine(err.Error())) // says what of the PG* variables is wrong
 	}
 	cfg.ConnectTimeout = connectTimeout
 	if o.password.IsSet() {
@@ -227,13 +228,13 @@ func connectReason(err error, noPassword bool) string {
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout expired"
 	case errors.As(err, &network):
-		return oneLine(network.Err.Error())
+		return plain.OneLine(network.Err.Error())
 	}
 	var attempt *pgconn.ConnectError
 	if errors.As(err, &attempt) {
 		err = attempt.Unwrap()
 	}
-	return oneLine(err.Error())
+	return plain.OneLine(err.Error())
 }
 
 // messageTable is the one row that stands for a result.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/postgres/wal"
 	"github.com/pgha/pgha/pkg/restapi"
@@ -249,7 +250,7 @@ func (a *App) mustTypeName(ctx context.Context, name string) error {
 func (a *App) planOf(p *restapi.RestorePlan, name string, r *restapi.RestoreRequest) string {
 	var b strings.Builder
 	line := func(title, text string, args ...any) {
-		fmt.Fprintf(&b, "  %-10s %s\n", title, oneLine(fmt.Sprintf(text, args...)))
+		fmt.Fprintf(&b, "  %-10s %s\n", title, plain.OneLine(fmt.Sprintf(text, args...)))
 	}
 	fmt.Fprintf(&b, "Restore of cluster %s (%s):\n", name, p.SystemID)
 	line("target", "%s", a.targetText(p, r))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/restapi"
 )
@@ -146,7 +147,7 @@ func (a *App) showRestore(ctx context.Context, s *session, name string, wait boo
 	case dcs.RestoreDone:
 		a.printf("  done by %s at %s: timeline %d\n", r.Member, a.clockText(r.Ended), r.Timeline)
 	case dcs.RestoreFailed:
-		a.printf("  FAILED on %s at %s: %s\n", r.Member, a.clockText(r.Ended), oneLine(r.Error))
+		a.printf("  FAILED on %s at %s: %s\n", r.Member, a.clockText(r.Ended), plain.OneLine(r.Error))
 	default:
 		a.printf("  under way; %s\n", orderText(c, r))
 	}
@@ -178,6 +179,6 @@ func (a *App) cancelRestore(ctx context.Context, s *session, name string) error 
 	if err != nil {
 		return err
 	}
-	a.printf("%s %s\n", a.timestamp(), oneLine(r.text))
+	a.printf("%s %s\n", a.timestamp(), plain.OneLine(r.text))
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
 )
 
@@ -110,7 +111,7 @@ func (a *App) changeClusterRole(ctx context.Context, s *session, name string, to
 	case err != nil:
 		return refuse("Failed to %s %s cluster: %v", to.verb, name, err)
 	case r.status != http.StatusOK:
-		return refuse("Failed to %s %s cluster: /config PATCH status code=%d, (%s)", to.verb, name, r.status, oneLine(r.text))
+		return refuse("Failed to %s %s cluster: /config PATCH status code=%d, (%s)", to.verb, name, r.status, plain.OneLine(r.text))
 	}
 	return a.followRole(ctx, s, name, leader.Name, to)
 }

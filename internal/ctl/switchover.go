@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/restapi"
@@ -95,7 +96,7 @@ func (a *App) changeLeader(ctx context.Context, s *session, name string, o *orde
 		}
 		return writeMembers(a.Out, c, name, formatPretty, false)
 	case status != 200 && status != 202:
-		a.printf("%s %s, details: %d, %s\n", title(o.action), verdict(text), status, oneLine(text))
+		a.printf("%s %s, details: %d, %s\n", title(o.action), verdict(text), status, plain.OneLine(text))
 		return nil
 	}
 	a.printf("%s %s\n", a.timestamp(), text)

@@ -55,7 +55,7 @@ func (a *App) memberVersions(ctx context.Context, s *session, cluster string, na
 		}
 		text, err := memberVersion(ctx, api, m.APIURL)
 		if err != nil {
-			text = "failed to get version: " + oneLine(err.Error())
+			text = "failed to get version: " + plain.OneLine(err.Error())
 		}
 		a.printf("%s: %s\n", m.Name, text)
 	}

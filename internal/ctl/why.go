@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/restapi"
@@ -107,7 +108,7 @@ func (a *App) whyWithoutEtcd(ctx context.Context, s *session, c *dcs.Cluster, cl
 	case me.Source != "member":
 		return unread
 	}
-	a.errorf("Warning: %s; asking the member of this host alone", oneLine(unread.Error()))
+	a.errorf("Warning: %s; asking the member of this host alone", plain.OneLine(unread.Error()))
 	return a.tellWhy(&whyReport{Cluster: cluster, Leader: me.Leader, Paused: me.Paused, Why: []string{}, Members: []whyMember{me}}, me.Member, f)
 }
 
@@ -200,14 +201,14 @@ func (a *App) whyMember(ctx context.Context, s *session, c *dcs.Cluster, m *dcs.
 	}
 	switch {
 	case err != nil:
-		out.Silence = oneLine(err.Error())
+		out.Silence = plain.OneLine(err.Error())
 	case r.isPatroni():
 		out.Silence = "it runs Patroni, or a pgha of before, and does not say"
 	case !r.ok():
-		out.Silence = oneLine(r.refused().Error())
+		out.Silence = plain.OneLine(r.refused().Error())
 	default:
 		if err := r.decode(&out.WhyDocument); err != nil {
-			out.Silence = oneLine(err.Error())
+			out.Silence = plain.OneLine(err.Error())
 		}
 	}
 	if out.Silence != "" {

@@ -23,7 +23,7 @@ func Reason(err error) string {
 	var errno syscall.Errno
 	switch {
 	case errors.As(err, &server):
-		return server.Severity + ": " + oneLine(server.Message)
+		return server.Severity + ": " + OneLine(server.Message)
 	case errors.As(err, &name) && name.IsNotFound:
 		return fmt.Sprintf("nobody knows the name %s", name.Name)
 	case late(err):
@@ -43,7 +43,7 @@ func Reason(err error) string {
 	if errors.As(err, &attempt) {
 		err = attempt.Unwrap()
 	}
-	return oneLine(err.Error())
+	return OneLine(err.Error())
 }
 
 // Connection is an error whose text is its Reason; what it wraps is found in it
@@ -65,4 +65,5 @@ func late(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &network) && network.Timeout()
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// OneLine puts a text of several lines on one.
+func OneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+
+	"github.com/pgha/pgha/internal/plain"
 )
 
 // How long these requests may take beyond others.
@@ -32,7 +34,7 @@ func (s *Server) backupRoutes(r chi.Router) {
 
 // refuse answers with a refusal, on one line.
 func (s *Server) refuse(w http.ResponseWriter, no *Refusal) {
-	s.text(w, no.Status, oneLine(no.Text))
+	s.text(w, no.Status, plain.OneLine(no.Text))
 }
 
 // document answers with a value of this API as JSON.

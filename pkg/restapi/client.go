@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
@@ -174,7 +175,7 @@ func (c *Client) Failsafe(ctx context.Context, apiURL string, r FailsafeRequest)
 	case err != nil:
 		return fmt.Errorf("ask member: %w", err)
 	case status != http.StatusOK || text != failsafeAccepted:
-		return fmt.Errorf("ask member: it answers %d %q", status, oneLine(text[:min(len(text), 80)]))
+		return fmt.Errorf("ask member: it answers %d %q", status, plain.OneLine(text[:min(len(text), 80)]))
 	}
 	return nil
 }

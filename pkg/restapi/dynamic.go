@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
@@ -36,7 +37,7 @@ func (s *Server) patchConfig(w http.ResponseWriter, req *http.Request) {
 	old := c.Config.Raw
 	next, changed, err := config.PatchDynamic(old, patch)
 	if err != nil {
-		s.text(w, http.StatusUnprocessableEntity, oneLine(err.Error()))
+		s.text(w, http.StatusUnprocessableEntity, plain.OneLine(err.Error()))
 		return
 	}
 	if bad := newProblems(old, next); bad != "" {
@@ -109,11 +110,10 @@ func newProblems(old, next []byte) string {
 	for _, p := range config.NewErrors(old, next) {
 		bad = append(bad, p.String())
 	}
-	return oneLine(strings.Join(bad, "; "))
+	return plain.OneLine(strings.Join(bad, "; "))
 }
 
 // oneLine keeps an answer on one line.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // unreadable answers when a fresh read of the cluster was needed and did not
 // come. Patroni closes the connection; a status code is kinder.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/dcs"
 )
@@ -113,7 +114,7 @@ func (q *eventsQuery) pick(list []dcs.Event) []dcs.Event {
 func (s *Server) getEvents(w http.ResponseWriter, req *http.Request) {
 	q, err := readEventsQuery(req.URL.Query())
 	if err != nil {
-		s.text(w, http.StatusBadRequest, oneLine(err.Error()))
+		s.text(w, http.StatusBadRequest, plain.OneLine(err.Error()))
 		return
 	}
 	s.mayTake(w, q.wait)
@@ -235,7 +236,7 @@ func (a *answerNote) Write(text []byte) (int, error) {
 
 // String is the answer in a few words: its text, unless that is a page.
 func (a *answerNote) String() string {
-	text := oneLine(string(a.text))
+	text := plain.OneLine(string(a.text))
 	if text == "" || strings.HasPrefix(text, "<") || json.Valid(a.text) {
 		text = http.StatusText(a.status)
 	}

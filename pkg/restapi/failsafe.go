@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/pgha/pgha/internal/plain"
 )
 
 // failsafeAccepted is the body by which a leader knows that a member agrees.
@@ -27,7 +29,7 @@ func (s *Server) postFailsafe(w http.ResponseWriter, req *http.Request) {
 	}
 	var body FailsafeRequest
 	if err := json.Unmarshal(raw, &body); err != nil {
-		s.text(w, http.StatusBadRequest, "this is no request of a leader: "+oneLine(err.Error()))
+		s.text(w, http.StatusBadRequest, "this is no request of a leader: "+plain.OneLine(err.Error()))
 		return
 	}
 	for _, field := range [][2]string{{"name", body.Name}, {"conn_url", body.ConnURL}, {"api_url", body.APIURL}} {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/ha"
 )
 
@@ -103,7 +104,7 @@ func (c *Client) AskFrozen(ctx context.Context, apiURL string, epoch int64) (ha.
 	p, err := c.MemberStatus(ctx, apiURL)
 	p.Unaware = err == nil && (status == http.StatusNotImplemented || status == http.StatusNotFound || status == http.StatusMethodNotAllowed)
 	if err == nil && !p.Unaware {
-		err = fmt.Errorf("ask member: it does not freeze: %d %q", status, oneLine(text[:min(len(text), 120)]))
+		err = fmt.Errorf("ask member: it does not freeze: %d %q", status, plain.OneLine(text[:min(len(text), 120)]))
 	}
 	return p, err
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/internal/pyjson"
 )
 
@@ -51,7 +52,7 @@ func (s *Server) readReinit(w http.ResponseWriter, req *http.Request) (force, fr
 		case "from_leader", "from-leader": // the documentation writes a dash
 			into = &fromLeader
 		default:
-			s.text(w, http.StatusBadRequest, fmt.Sprintf("unknown field %q; force and from_leader are known", oneLine(f.Name)))
+			s.text(w, http.StatusBadRequest, fmt.Sprintf("unknown field %q; force and from_leader are known", plain.OneLine(f.Name)))
 			return false, false, false
 		}
 		value, known := truth(f)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
 )
@@ -165,7 +166,7 @@ func (s *Server) strictBody(w http.ResponseWriter, req *http.Request, into any, 
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
-		s.text(w, http.StatusBadRequest, oneLine(strings.TrimPrefix(err.Error(), "json: ")))
+		s.text(w, http.StatusBadRequest, plain.OneLine(strings.TrimPrefix(err.Error(), "json: ")))
 		return false
 	}
 	return true

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/internal/pyjson"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
@@ -96,7 +97,7 @@ func (s *Server) deleteRestart(w http.ResponseWriter, req *http.Request) {
 // first that is wrong is the one the answer names.
 func readRestart(fields pyjson.Object, now time.Time) (r ha.RestartRequest, no *refusal) {
 	bad := func(text string) (ha.RestartRequest, *refusal) {
-		return ha.RestartRequest{}, &refusal{http.StatusBadRequest, oneLine(text)}
+		return ha.RestartRequest{}, &refusal{http.StatusBadRequest, plain.OneLine(text)}
 	}
 	doc := slices.Clone(fields)
 	for i, f := range fields {
