@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,7 +103,10 @@ func TestCrashLoopHandsOver(t *testing.T) {
 		r.must(r.Kill(r.leader, lab.Postmaster))
 		if i < 2 {
 			r.must(r.WaitReplaced(r.ctx, r.leader, lab.Postmaster, old))
-			r.acked(lab.Boottime())
+			r.eventually("the agent sees that it is up again", func() bool { // else it is a start that failed
+				code, err := r.Get(r.ctx, r.leader, "/primary", nil)
+				return err == nil && code == http.StatusOK
+			})
 			old, err = r.Pid(r.leader, lab.Postmaster)
 			r.must(err)
 		}

@@ -8,18 +8,30 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgha/pgha/internal/lab"
 )
 
-// All of etcd is lost and made anew, empty, while the primary runs.
+// All of etcd is lost and made anew, empty, while the primary runs: it goes on, if
+// its lease lasts until etcd is there again.
 func TestEtcdMadeAnew(t *testing.T) {
+	const longer = 3 * ttl / 2 // a slow disk takes some seconds for a new etcd
 	r := begin(t)
+	set := func(d time.Duration) error {
+		return r.Patch(context.WithoutCancel(r.ctx), object{"ttl": int(d.Seconds())})
+	}
+	r.must(set(longer))
+	t.Cleanup(func() { _ = set(ttl) })
+	r.eventually("the longer lease", func() bool {
+		deadline, err := r.Lab.Deadline(r.leader)
+		return err == nil && deadline-lab.Boottime() > ttl
+	})
 	began := lab.Boottime()
 	r.must(r.LoseEtcd())
 	r.must(r.StartEtcd(r.ctx))
 	away := lab.Boottime() - began
-	r.acked(began + 2*ttl)
+	r.acked(began + longer)
 	t.Logf("all of etcd lost and made anew, away %d ms: gap %d ms", away.Milliseconds(), r.gap(began).Milliseconds())
 	r.published()
 	r.sameLeader()
