@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgha/pgha/internal/testuser"
 )
 
 var (
@@ -22,6 +24,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := testuser.Postgres(); err != nil {
+		fmt.Fprintln(os.Stderr, "tests run as root and cannot become postgres:", err)
+		os.Exit(1)
+	}
 	debug.SetGCPercent(400) // small heap, much garbage
 	os.Exit(m.Run())
 }

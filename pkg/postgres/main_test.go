@@ -9,19 +9,17 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"sort"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgha/pgha/internal/testuser"
 	"github.com/pgha/pgha/pkg/config"
 )
 
@@ -29,7 +27,7 @@ import (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	keepGateway()
-	if err := becomePostgres(); err != nil {
+	if err := testuser.Postgres(); err != nil {
 		fmt.Fprintln(os.Stderr, "tests run as root and cannot become postgres:", err)
 		os.Exit(1)
 	}
@@ -41,37 +39,6 @@ func TestMain(m *testing.M) {
 		_ = os.RemoveAll(filepath.Dir(tmpl.dir))
 	}
 	os.Exit(code)
-}
-
-func becomePostgres() error {
-	if os.Geteuid() != 0 || flag.Lookup("test.fuzz").Value.String() != "" {
-		return nil
-	}
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		return nil // no server here either: the tests that need one skip
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	// What the go tool wants written lies in its own private directory.
-	for _, name := range []string{"test.testlogfile", "test.coverprofile"} {
-		path := flag.Lookup(name).Value.String()
-		for dir := filepath.Dir(path); path != "" && strings.Contains(dir, "go-build"); dir = filepath.Dir(dir) {
-			if err := os.Chown(dir, uid, gid); err != nil {
-				return err
-			}
-		}
-	}
-	if err := syscall.Setgroups(nil); err != nil {
-		return err
-	}
-	if err := syscall.Setresgid(gid, gid, gid); err != nil {
-		return err
-	}
-	if err := syscall.Setresuid(uid, uid, uid); err != nil {
-		return err
-	}
-	return os.Setenv("HOME", os.TempDir())
 }
 
 const (
