@@ -227,14 +227,11 @@ func (a *agent) wake() {
 // openClient makes the client for peers and refuses a name that is in use.
 func (a *agent) openClient(ctx context.Context, c *dcs.Cluster) error {
 	l := a.config.Load().Local
-	tlsConfig, err := restapi.ClientTLS(l.Ctl, !a.config.Load().PGHA.VerifyPeers)
+	options, err := clientOptions(a.config.Load())
 	if err != nil {
 		return err
 	}
-	a.client = restapi.NewClient(restapi.ClientOptions{
-		Username: l.Ctl.Username, Password: l.Ctl.Password, TLS: tlsConfig,
-		UserAgent: "Patroni/" + version.Patroni + " pgha/" + version.Version(),
-	})
+	a.client = restapi.NewClient(options)
 	mem := c.Member(l.Name)
 	if mem == nil || mem.APIURL == "" {
 		return nil
@@ -245,6 +242,16 @@ func (a *agent) openClient(ctx context.Context, c *dcs.Cluster) error {
 		return fmt.Errorf("a member called %s is running already (%s answers %d); give this node another name, or stop that one", l.Name, mem.APIURL, status)
 	}
 	return nil
+}
+
+// clientOptions are how this member calls its peers (wire contract §1.5).
+func clientOptions(e *config.Effective) (restapi.ClientOptions, error) {
+	ctl := e.Local.Ctl
+	tlsConfig, err := restapi.ClientTLS(ctl, !e.PGHA.VerifyPeers)
+	return restapi.ClientOptions{
+		Username: ctl.Username, Password: ctl.Password, TLS: tlsConfig,
+		UserAgent: "Patroni/" + version.Patroni + " pgha/" + version.Version(),
+	}, err
 }
 
 // serve runs loop and REST API until the loop ends.

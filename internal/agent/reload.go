@@ -154,11 +154,12 @@ func (a *agent) reload() {
 	}
 	a.complain(problems)
 	old := a.config.Load()
-	if moved := immovable(old, config.EffectiveOf(local, old.Dynamic)); moved != "" {
+	neu := config.EffectiveOf(local, old.Dynamic)
+	if moved := immovable(old, neu); moved != "" {
 		a.log.Error("the configuration is not reloaded: " + moved + " cannot change while the agent runs; restart it")
 		return
 	}
-	if err := watchdogNeedsLeash(config.EffectiveOf(local, old.Dynamic)); err != nil {
+	if err := cmp.Or(watchdogNeedsLeash(neu), a.reconnect(neu)); err != nil {
 		a.log.Error("the configuration is not reloaded; the old one stays in force: " + err.Error())
 		return
 	}
@@ -172,13 +173,22 @@ func (a *agent) reload() {
 		a.sayWatchdog()
 	}
 	a.retellLeash()
-	if err := a.api.Reconfigure(restapi.Settings{RestAPI: local.RestAPI, Strict: a.config.Load().PGHA.RestAPIStrict}); err != nil {
-		a.log.Error("restapi: " + err.Error() + "; restart the agent to change it")
-	}
-	if err := a.api.ReloadTLS(); err != nil {
-		a.log.Error(err.Error())
-	}
 	a.log.Info("the local configuration was read again")
+}
+
+// reconnect makes the REST API and the client for the peers anew, with certificates
+// that may have been replaced. The two go with the rest of the configuration or not
+// at all: a member must not publish an address that it does not serve.
+func (a *agent) reconnect(e *config.Effective) error {
+	options, err := clientOptions(e)
+	if err != nil {
+		return err
+	}
+	if err := a.api.Reconfigure(restapi.Settings{RestAPI: e.Local.RestAPI, Strict: e.PGHA.RestAPIStrict}); err != nil {
+		return err
+	}
+	a.client.Reconfigure(options)
+	return nil
 }
 
 // reloadEtcd takes over credentials; anything else about etcd waits for a restart.

@@ -3,6 +3,7 @@ package restapi
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -267,10 +268,53 @@ func TestReconfigure(t *testing.T) {
 	if got := ask(s.Handler(), "POST", "/reload", "", func(r *http.Request) { r.SetBasicAuth("admin", "s3cret") }); got.Code != 202 {
 		t.Errorf("the old password should still hold: %d", got.Code)
 	}
-	moved := withAuth()
-	moved.Listen = "127.0.0.1:1"
-	if err := s.Reconfigure(moved); err == nil {
-		t.Error("another listen address needs another server")
+}
+
+// TestReconfigureSocket: another address is listened on and TLS begins and ends
+// without another server; what cannot be had changes nothing.
+func TestReconfigureSocket(t *testing.T) {
+	p := newPKI(t)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen := free.Addr().String()
+	_, port, _ := net.SplitHostPort(listen)
+	_ = free.Close()
+	s := newServer(t, newAgent(t, "healthy-async", "pg-db-02"), Settings{RestAPI: config.RestAPI{Listen: listen}})
+	run(t, s)
+	answers := func(what, url string) {
+		t.Helper()
+		if status, _, err := tlsClient(t, config.Ctl{CACert: p.ca}, false).Get(t.Context(), url+"/primary"); err != nil || status != 200 {
+			t.Errorf("%s: %d, %v", what, status, err)
+		}
+	}
+	reconfigure := func(rest config.RestAPI, ok bool) {
+		t.Helper()
+		if err := s.Reconfigure(Settings{RestAPI: rest}); (err == nil) != ok {
+			t.Errorf("%+v: %v", rest, err)
+		}
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	reconfigure(config.RestAPI{Listen: taken.Addr().String()}, false)
+	reconfigure(config.RestAPI{Listen: listen, CertFile: p.server + ".gone"}, false)
+	answers("after what could not be had", "http://127.0.0.1:"+port)
+	reconfigure(config.RestAPI{Listen: listen, CertFile: p.server}, true)
+	answers("with certificates", "https://127.0.0.1:"+port)
+	reconfigure(config.RestAPI{Listen: "0.0.0.0:" + port, CertFile: p.server}, true)
+	answers("an address that overlaps the old one", "https://127.0.0.1:"+port)
+	reconfigure(config.RestAPI{Listen: "127.0.0.1:0"}, true)
+	if s.Addr().String() == "127.0.0.1:"+port {
+		t.Fatal("still at the old address")
+	}
+	answers("another address, without certificates", "http://"+s.Addr().String())
+	if conn, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
+		_ = conn.Close()
+		t.Error("the old address is served, too")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgha/pgha/internal/plain"
@@ -42,6 +43,11 @@ type ClientOptions struct {
 // Client calls the REST API of members, ours or Patroni's. It is safe for
 // concurrent use and keeps connections for reuse.
 type Client struct {
+	caller atomic.Pointer[caller]
+}
+
+// caller is what ClientOptions make of a Client; immutable.
+type caller struct {
 	http      *http.Client
 	username  string
 	password  config.Secret
@@ -50,11 +56,22 @@ type Client struct {
 
 // NewClient makes a Client.
 func NewClient(o ClientOptions) *Client {
+	c := &Client{}
+	c.caller.Store(newCaller(o))
+	return c
+}
+
+// Reconfigure puts other options in force for the next request.
+func (c *Client) Reconfigure(o ClientOptions) {
+	c.caller.Swap(newCaller(o)).http.CloseIdleConnections()
+}
+
+func newCaller(o ClientOptions) *caller {
 	if o.DialTimeout == 0 {
 		o.DialTimeout = 2 * time.Second
 	}
 	dialer := &net.Dialer{Timeout: o.DialTimeout}
-	return &Client{
+	return &caller{
 		http: &http.Client{
 			Transport: &http.Transport{
 				Proxy:                 nil, // members are asked directly, whatever the environment says
@@ -75,7 +92,7 @@ func NewClient(o ClientOptions) *Client {
 }
 
 // Close drops the idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.caller.Load().http.CloseIdleConnections() }
 
 // Get fetches a URL as it is. Any HTTP answer is a nil error.
 func (c *Client) Get(ctx context.Context, url string) (status int, body string, err error) {
@@ -131,13 +148,14 @@ func (c *Client) do(ctx context.Context, method, url string, payload []byte) (in
 	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if c.userAgent != "" {
-		req.Header.Set("User-Agent", c.userAgent)
+	by := c.caller.Load()
+	if by.userAgent != "" {
+		req.Header.Set("User-Agent", by.userAgent)
 	}
-	if c.username != "" || c.password.IsSet() {
-		req.SetBasicAuth(c.username, c.password.Reveal())
+	if by.username != "" || by.password.IsSet() {
+		req.SetBasicAuth(by.username, by.password.Reveal())
 	}
-	resp, err := c.http.Do(req)
+	resp, err := by.http.Do(req)
 	if err != nil {
 		return 0, "", err // names method and URL; no header is in it
 	}

@@ -111,6 +111,8 @@ func TestClientRequests(t *testing.T) {
 	check(c.Post(t.Context(), api, "/reload", nil))
 	check(c.Send(t.Context(), http.MethodPatch, api, "/config", map[string]any{"pause": nil}))
 	check(c.Get(t.Context(), srv.URL+"/replica?lag=1"))
+	c.Reconfigure(ClientOptions{Username: "other"})
+	check(c.Post(t.Context(), api, "/reload", nil))
 	const agent = "u:p Patroni/4.1.4 pgha/1 "
 	want := []string{
 		`POST /switchover {"leader":"a","candidate":"b"} ` + agent + "application/json",
@@ -118,6 +120,7 @@ func TestClientRequests(t *testing.T) {
 		`POST /reload  ` + agent,
 		`PATCH /config {"pause":null} ` + agent + "application/json",
 		`GET /replica?lag=1  ` + agent,
+		`POST /reload  other: Go-http-client/1.1 `,
 	}
 	if got := strings.Join(seen, "\n"); got != strings.Join(want, "\n") {
 		t.Errorf("sent\n%s\nwant\n%s", got, strings.Join(want, "\n"))

@@ -2,10 +2,16 @@ package restapi
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
+
+	"github.com/pgha/pgha/internal/plain"
 )
 
 // Bounds of open connections (safety E-3). One address can never take all of
@@ -19,8 +25,88 @@ const (
 	maxChanges = 16
 )
 
-// listen opens a TCP socket. An empty host or * means every address, of both
-// families where the system can.
+// socket is where a Server listens. It can move to another address while it is
+// served from.
+type socket struct {
+	mu      sync.Mutex
+	address string // as configured
+	l       net.Listener
+}
+
+// listener is the one in use; nil: none yet.
+func (s *socket) listener() net.Listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.l
+}
+
+func (s *socket) open(ctx context.Context, address string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, err := listen(ctx, address)
+	if err != nil {
+		return fmt.Errorf("restapi.listen %q: %w; is another agent running, or the address of another host?", address, plain.Connection(err))
+	}
+	s.address, s.l = address, l
+	return nil
+}
+
+// move listens on address instead. One that overlaps the old one (another host,
+// the same port) cannot be had beside it: the old one is let go first then, and
+// taken again if the new one is not to be had either. Whoever serves waits for the
+// outcome in listener.
+func (s *socket) move(address string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.l == nil || s.address == address {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	old := s.l
+	l, err := listen(ctx, address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		_ = old.Close()
+		if l, err = listen(ctx, address); err != nil {
+			if back, again := listen(ctx, s.address); again == nil {
+				s.l = back
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("restapi.listen %q: %w", address, plain.Connection(err))
+	}
+	_ = old.Close()
+	s.address, s.l = address, l
+	return nil
+}
+
+func (s *socket) close() {
+	if l := s.listener(); l != nil {
+		_ = l.Close()
+	}
+}
+
+// tlsListener speaks TLS while the rules in force have certificates.
+type tlsListener struct {
+	net.Listener
+	server *Server
+}
+
+// Accept implements net.Listener.
+func (l *tlsListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if conf := l.server.rules.Load().tls; conf != nil {
+		return tls.Server(conn, conf), nil
+	}
+	return conn, nil
+}
+
+// listen opens a TCP socket with bounds. An empty host or * means every address, of
+// both families where the system can.
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -32,7 +118,11 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	// Of several hosts only one can be served by one socket.
 	host, _, _ = strings.Cut(host, ",")
 	var lc net.ListenConfig
-	return lc.Listen(ctx, "tcp", net.JoinHostPort(host, port))
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, err
+	}
+	return newCappedListener(l, maxConns, maxConnsPerAddress), nil
 }
 
 // cappedListener closes connections beyond its bounds right after accepting

@@ -111,7 +111,7 @@ var allSeries = sync.OnceValue(func() []series { return append(patroniSeries(), 
 
 // certificateEnd is when the certificate served expires, in seconds since 1970.
 func certificateEnd(r reading) float64 {
-	conf := r.server.tls.Load()
+	conf := r.server.rules.Load().tls
 	if conf == nil || len(conf.Certificates) == 0 || conf.Certificates[0].Leaf == nil {
 		return 0
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -33,11 +35,12 @@ type rules struct {
 	auth       bool
 	user, pass [sha256.Size]byte
 	needCert   bool
+	tls        *tls.Config // nil: plain HTTP
 }
 
 // newRules prepares settings. Names of the allowlist are resolved here, once
 // per (re)load; one that does not resolve admits nobody.
-func newRules(s Settings) (*rules, error) {
+func newRules(s Settings, log *slog.Logger) (*rules, error) {
 	r := &rules{
 		settings:   s,
 		headers:    http.Header{},
@@ -55,6 +58,11 @@ func newRules(s Settings) (*rules, error) {
 		if err := addHeaders(r.headers, "https_extra_headers", s.HTTPSExtraHeaders); err != nil {
 			return nil, err
 		}
+		conf, err := serverTLS(s, log)
+		if err != nil {
+			return nil, err
+		}
+		r.tls = conf
 	}
 	for _, entry := range s.Allowlist {
 		found := resolve(context.Background(), entry)

@@ -2,7 +2,6 @@ package restapi
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/restapi/metric"
 )
@@ -27,10 +25,6 @@ const (
 	maxHeaderBytes    = 16 << 10
 	maxBodyBytes      = 1 << 20
 )
-
-// ErrNewListener is returned by Reconfigure when the change needs another
-// listener: the caller makes a new Server.
-var ErrNewListener = errors.New("the change needs a new listener")
 
 // Options configure a Server. All but Metrics and Config are required.
 type Options struct {
@@ -60,11 +54,10 @@ type Server struct {
 	// explained is the configuration in force.
 	explained func() *config.Effective
 
-	rules    atomic.Pointer[rules]
-	tls      atomic.Pointer[tls.Config] // nil: plain HTTP
-	handler  http.Handler
-	http     *http.Server
-	listener net.Listener
+	rules   atomic.Pointer[rules]
+	handler http.Handler
+	http    *http.Server
+	socket  socket
 }
 
 // New makes a Server; it reads the certificates but opens no socket.
@@ -83,9 +76,11 @@ func New(o Options) (*Server, error) {
 
 		explained: o.Config,
 	}
-	if err := s.apply(o.Settings); err != nil {
+	r, err := s.prepare(o.Settings)
+	if err != nil {
 		return nil, err
 	}
+	s.rules.Store(r)
 	s.handler = s.routes(o.Metrics)
 	s.http = &http.Server{
 		Handler:                      s.handler,
@@ -104,21 +99,14 @@ func New(o Options) (*Server, error) {
 // Handler is the API without a socket, for tests and embedding.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// apply makes settings the ones in force.
-func (s *Server) apply(settings Settings) error {
+// prepare makes rules of settings and says what is odd about them.
+func (s *Server) prepare(settings Settings) (*rules, error) {
 	if err := checkStrict(settings); err != nil {
-		return err
+		return nil, err
 	}
-	r, err := newRules(settings)
+	r, err := newRules(settings, s.log)
 	if err != nil {
-		return err
-	}
-	if settings.TLS() {
-		conf, err := serverTLS(settings, s.log)
-		if err != nil {
-			return err
-		}
-		s.tls.Store(conf)
+		return nil, err
 	}
 	if len(r.unresolved) > 0 {
 		s.log.Warn("restapi.allowlist: these entries are no address and do not resolve, they admit nobody; mend them and reload",
@@ -127,79 +115,62 @@ func (s *Server) apply(settings Settings) error {
 	if r.open() {
 		s.log.Warn("restapi: everybody who can connect may change the cluster; set restapi.authentication, verify_client or allowlist")
 	}
-	s.rules.Store(r)
-	return nil
+	return r, nil
 }
 
-// Reconfigure puts new settings in force for the next request. ErrNewListener:
-// listen address or http/https changed, nothing was applied. Any other error:
-// the new settings are unusable and the old ones stay.
+// Reconfigure puts settings in force: certificate files are read again, another
+// address is listened on (wire contract §1.4). On an error nothing was applied.
+// Connections that are open stay as they are, requests on them meet the new rules.
 func (s *Server) Reconfigure(settings Settings) error {
-	old := s.rules.Load().settings
-	if old.Listen != settings.Listen || old.TLS() != settings.TLS() {
-		return fmt.Errorf("reconfigure restapi: %w", ErrNewListener)
-	}
-	return s.apply(settings)
-}
-
-// ReloadTLS reads the certificate files again. On error the loaded ones stay in
-// use. Without TLS it does nothing.
-func (s *Server) ReloadTLS() error {
-	settings := s.rules.Load().settings
-	if !settings.TLS() {
-		return nil
-	}
-	conf, err := serverTLS(settings, s.log)
+	r, err := s.prepare(settings)
 	if err != nil {
 		return err
 	}
-	s.tls.Store(conf)
+	if err := s.socket.move(settings.Listen); err != nil {
+		return err
+	}
+	if old := s.rules.Swap(r); old.settings.TLS() != settings.TLS() {
+		s.http.SetKeepAlivesEnabled(false) // closes those that are idle
+		s.http.SetKeepAlivesEnabled(true)
+	}
 	return nil
 }
 
 // Listen opens the socket, so that a port in use is known before anything else
 // starts. Requests wait until Serve is called.
 func (s *Server) Listen(ctx context.Context) error {
-	settings := s.rules.Load().settings
-	l, err := listen(ctx, settings.Listen)
-	if err != nil {
-		return fmt.Errorf("restapi.listen %q: %w; is another agent running, or the address of another host?", settings.Listen, plain.Connection(err))
-	}
-	l = newCappedListener(l, maxConns, maxConnsPerAddress)
-	if settings.TLS() {
-		l = tls.NewListener(l, &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-				return s.tls.Load(), nil
-			},
-		})
-	}
-	s.listener = l
-	return nil
+	return s.socket.open(ctx, s.rules.Load().settings.Listen)
 }
 
 // Addr is the address listened on; nil before Listen.
 func (s *Server) Addr() net.Addr {
-	if s.listener == nil {
-		return nil
+	if l := s.socket.listener(); l != nil {
+		return l.Addr()
 	}
-	return s.listener.Addr()
+	return nil
 }
 
 // Serve answers requests until ctx ends or Shutdown is called, then returns
 // nil. When ctx ends, requests under way are cut off; for a gentle end call
 // Shutdown first.
 func (s *Server) Serve(ctx context.Context) error {
-	if s.listener == nil {
+	l := s.socket.listener()
+	if l == nil {
 		return errors.New("restapi: Serve before Listen")
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.http.Close() })
 	defer stop()
-	err := s.http.Serve(s.listener)
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	for {
+		err := s.http.Serve(&tlsListener{l, s})
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		moved := s.socket.listener()
+		if moved == l {
+			return fmt.Errorf("serve restapi: %w", err)
+		}
+		l = moved
 	}
-	return fmt.Errorf("serve restapi: %w", err)
 }
 
 // Shutdown closes the socket and waits for requests under way until ctx ends,
@@ -209,8 +180,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		_ = s.http.Close()
 		return fmt.Errorf("shut down restapi: %w", err)
 	}
-	if s.listener != nil {
-		_ = s.listener.Close() // Listen without Serve
-	}
+	s.socket.close() // Listen without Serve
 	return nil
 }

@@ -391,7 +391,7 @@ func TestTLSRequiredAndReload(t *testing.T) {
 	if serial() != before {
 		t.Error("the new file was used without a reload")
 	}
-	if err := s.ReloadTLS(); err != nil {
+	if err := s.Reconfigure(s.rules.Load().settings); err != nil {
 		t.Fatal(err)
 	}
 	after := serial()
@@ -401,7 +401,7 @@ func TestTLSRequiredAndReload(t *testing.T) {
 	if err := os.WriteFile(p.server, []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.ReloadTLS(); err == nil {
+	if err := s.Reconfigure(s.rules.Load().settings); err == nil {
 		t.Error("a broken file was loaded")
 	}
 	if serial() != after {
