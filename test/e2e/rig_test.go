@@ -27,9 +27,9 @@ const (
 	failover = ttl + 20*time.Second
 	settle   = 60 * time.Second
 
-	writerPeriod = 2 * time.Millisecond
-	proberPeriod = 10 * time.Millisecond
-	rolePeriod   = 20 * time.Millisecond
+	writerPeriod = 5 * time.Millisecond
+	proberPeriod = 20 * time.Millisecond
+	rolePeriod   = 50 * time.Millisecond
 )
 
 func TestMain(m *testing.M) {
