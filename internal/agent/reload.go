@@ -159,7 +159,11 @@ func (a *agent) reload() {
 		a.log.Error("the configuration is not reloaded: " + moved + " cannot change while the agent runs; restart it")
 		return
 	}
-	if err := cmp.Or(watchdogNeedsLeash(neu), a.reconnect(neu)); err != nil {
+	err = watchdogNeedsLeash(neu)
+	if err == nil {
+		err = a.reconnect(neu)
+	}
+	if err != nil {
 		a.log.Error("the configuration is not reloaded; the old one stays in force: " + err.Error())
 		return
 	}
