@@ -40,10 +40,14 @@ func (r *row) slots(n *lab.Node) map[string]string {
 
 func (r *row) exec(n *lab.Node, sql string) {
 	r.Helper()
-	conn, err := r.Connect(r.ctx, n)
-	r.must(err)
+	var conn *pgx.Conn
+	r.eventually("a session on "+n.Name, func() bool {
+		var err error
+		conn, err = r.Connect(r.ctx, n)
+		return err == nil
+	})
 	defer func() { _ = conn.Close(r.ctx) }()
-	_, err = conn.Exec(r.ctx, sql)
+	_, err := conn.Exec(r.ctx, sql)
 	r.must(err)
 }
 

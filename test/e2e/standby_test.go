@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -170,4 +172,136 @@ func TestStandbyCluster(t *testing.T) {
 
 	handOver(t, east, west)
 	handOver(t, west, east)
+}
+
+// The standby leader's host is lost: another member follows the remote, on the same
+// timeline, and the others follow it.
+func TestStandbyLeaderLost(t *testing.T) {
+	onlyLong(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	east := newSide(t, ctx, "east", 25600, 1, nil).start()
+	primary, err := east.WaitLeader(ctx, nil)
+	east.must(err)
+	east.must(east.PrepareLoad(ctx, primary))
+	host, port := remoteOf(primary)
+	west := newSide(t, ctx, "west", 25800, 2, map[string]any{"standby_cluster": map[string]any{"host": host, "port": port}}).start()
+	west.losesLeader(east, "streaming")
+}
+
+// A standby cluster that knows its remote by an archive alone: the first copy comes
+// from a backup, the rest from restore_command. Its leader is lost, and in the end
+// it takes over with all that was archived.
+func TestStandbyClusterArchive(t *testing.T) {
+	onlyLong(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	s := newScripts(t)
+	archive, backup := filepath.Join(s.dir, "archive"), filepath.Join(s.dir, "backup")
+	east := newSide(t, ctx, "east", 25600, 1, map[string]any{"postgresql": map[string]any{"parameters": map[string]any{
+		"archive_mode": "on", "archive_command": "test ! -e " + archive + "/%f && cp %p " + archive + "/%f.part && mv " + archive + "/%f.part " + archive + "/%f"}}})
+	east.must(east.OwnDir(archive))
+	east.start()
+	primary, err := east.WaitLeader(ctx, nil)
+	east.must(err)
+	east.must(east.PrepareLoad(ctx, primary))
+	out, err := east.AsServer(ctx, primary, filepath.Join(east.Options().PGBin, "pg_basebackup"), "-D", backup, "-X", "none", "-c", "fast",
+		"-d", strings.Replace(east.DSN(primary), "//postgres:", "//replicator:", 1))
+	if err != nil {
+		t.Fatalf("pg_basebackup: %v\n%s", err, out)
+	}
+
+	west := newSide(t, ctx, "west", 25800, 2, map[string]any{"standby_cluster": map[string]any{
+		"restore_command": "cp " + archive + "/%f %p", "create_replica_methods": []any{"backup"}}})
+	for _, n := range west.Nodes {
+		west.must(west.WriteConfig(n, object{"postgresql": object{"backup": object{"command": s.write("copy", "cp -a "+backup+"/. $d"), "no_leader": true}}}))
+	}
+	west.start()
+	leader := west.losesLeader(east, "in archive recovery")
+
+	// The last segment reaches the archive when the remote is stopped.
+	rows := east.rows(primary)
+	if status, err := east.StopAgent(ctx, primary); err != nil {
+		t.Fatalf("stop %s: %s, %v", primary.Name, status, err)
+	}
+	west.eventually("all that was archived", func() bool { return west.rows(leader) == rows })
+	t.Log("\n" + west.ctl("promote-cluster", "--force"))
+	if primary, err = west.WaitLeader(ctx, nil); err != nil || west.rows(primary) != rows {
+		t.Errorf("after the promotion: %d rows, %d before (%v)", west.rows(primary), rows, err)
+	}
+}
+
+// losesLeader cuts the power of the standby leader, in front of a remote that is
+// written to, and gives the one who took over; state is that of its server.
+func (s *side) losesLeader(remote *side, state string) (leader *lab.Node) {
+	s.Helper()
+	primary, err := remote.WaitLeader(s.ctx, nil)
+	s.must(err)
+	leads := func(not *lab.Node) *lab.Node {
+		s.Helper()
+		asked := s.Nodes[0]
+		if asked == not {
+			asked = s.Nodes[1]
+		}
+		var leader *lab.Node
+		s.eventually("a standby leader "+state+" on the remote's timeline, and a standby that streams from it", func() bool {
+			var c, far lab.Cluster
+			if code, err := remote.Get(s.ctx, primary, "/cluster", &far); err != nil || code != http.StatusOK || len(far.Members) == 0 {
+				return false
+			}
+			if code, err := s.Get(s.ctx, asked, "/cluster", &c); err != nil || code != http.StatusOK {
+				return false
+			}
+			follows := 0
+			leader = nil
+			for _, m := range c.Members {
+				switch {
+				case m.Role == "standby_leader" && m.State == state && m.Timeline == far.Members[0].Timeline:
+					leader = s.Node(m.Name)
+				case m.State == "streaming":
+					follows++
+				}
+			}
+			return leader != nil && leader != not && (not != nil || follows == len(s.Nodes)-1)
+		})
+		return leader
+	}
+	arrives := func(n *lab.Node) {
+		s.Helper()
+		remote.exec(primary, "INSERT INTO pgha_lab.writes SELECT count(*), 'row' FROM pgha_lab.writes")
+		remote.exec(primary, "SELECT pg_switch_wal()")
+		rows := remote.rows(primary)
+		s.eventually("the remote's rows on "+n.Name, func() bool { return s.rows(n) == rows })
+	}
+	old := leads(nil)
+	arrives(old)
+	began := lab.Boottime()
+	s.must(s.PowerOff(old))
+	leader = leads(old)
+	s.Logf("power off of the standby leader: %s leads after %d ms (ttl %s)", leader.Name, (lab.Boottime() - began).Milliseconds(), ttl)
+	arrives(leader)
+	s.must(s.PowerOn(old))
+	s.eventually("the lost one follows", func() bool {
+		var c lab.Cluster
+		code, err := s.Get(s.ctx, leader, "/cluster", &c)
+		return err == nil && code == http.StatusOK && len(c.Members) == len(s.Nodes) && slices.ContainsFunc(c.Members, func(m lab.Member) bool {
+			return m.Name == old.Name && m.Role == "replica" && m.State == "streaming"
+		})
+	})
+	arrives(old)
+	return leader
+}
+
+// rows counts what is in the table of the load.
+func (s *side) rows(n *lab.Node) (rows int) {
+	s.Helper()
+	s.eventually("the number of rows on "+n.Name, func() bool {
+		conn, err := s.Connect(s.ctx, n)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = conn.Close(s.ctx) }()
+		return conn.QueryRow(s.ctx, "SELECT count(*) FROM pgha_lab.writes").Scan(&rows) == nil
+	})
+	return rows
 }
