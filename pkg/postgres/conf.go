@@ -191,6 +191,7 @@ func (s *Server) renderBase(ctx context.Context, major int, role Role, up *Upstr
 	c := s.configFor(role, up)
 	all, cmdline := s.wanted(c, major)
 	s.dropUnknown(ctx, all)
+	s.dropRefused(all)
 	f := confFile{by: c, cmdline: cmdline}
 	if role == RoleStandby {
 		control, err := s.ControlData(ctx)

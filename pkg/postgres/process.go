@@ -115,7 +115,10 @@ func (s *Server) Start(ctx context.Context, o StartOptions) (StartResult, error)
 	s.raised, s.timeline = conf.raised, timelineCache{}
 	s.mu.Unlock()
 	res, err := s.WaitReady(ctx)
-	if err == nil && res == Started {
+	switch {
+	case errors.Is(err, ErrStartFailed) && s.learnRefused(ctx, conf):
+		return s.Start(ctx, o)
+	case err == nil && res == Started:
 		s.SaveConfBackups()
 	}
 	return res, err

@@ -65,6 +65,7 @@ type Server struct {
 	feedback  bool    // hot_standby_feedback is forced on
 	raised    map[string]Pending
 	gucs      map[string]bool // known names, nil until asked
+	refused   settings        // values the server did not start with, see learnRefused
 	timeline  timelineCache
 	compress  compression // what pgBackRest was built with
 	// private: the server runs for a recovery, with settings that must not be
@@ -130,7 +131,7 @@ func New(o Options) (*Server, error) {
 	o.Config.DataDir = filepath.Clean(o.Config.DataDir)
 	s := &Server{
 		name: o.Name, scope: o.Scope, proc: o.Process, log: log, home: home,
-		logPath: o.LogPath, stateDir: o.StateDir, cfg: withDefaults(o.Config, home), life: newLife(),
+		logPath: o.LogPath, stateDir: o.StateDir, cfg: withDefaults(o.Config, home), life: newLife(), refused: make(settings),
 	}
 	s.monitor = newLink(s.monitorConn)
 	s.rest = newLink(s.restConn)

@@ -184,11 +184,48 @@ func TestStartFailureSaysWhy(t *testing.T) {
 	ctx := testContext(t)
 	must(t, n.Stop(ctx, StopFast, false))
 	c := n.cfg
-	c.Parameters = map[string]string{"unix_socket_directories": filepath.Dir(c.DataDir), "shared_buffers": "a lot"}
+	c.Parameters = map[string]string{"unix_socket_directories": filepath.Dir(c.DataDir), "shared_preload_libraries": "no_such_library"}
 	n.SetConfig(c)
 	_, err := n.Start(ctx, StartOptions{Role: RolePrimary})
 	if !errors.Is(err, ErrStartFailed) || !strings.Contains(err.Error(), "FATAL") {
-		t.Errorf("start with a bad value: %v", err)
+		t.Errorf("start without a library: %v", err)
+	}
+}
+
+// A value that PostgreSQL does not start with is left out, as long as it is there;
+// others are not.
+func TestRefusedParameters(t *testing.T) {
+	n := primaryNode(t, "n1")
+	ctx := testContext(t)
+	must(t, n.Stop(ctx, StopFast, false))
+	c := n.cfg
+	with := func(shared, sync string) {
+		c.Parameters = map[string]string{
+			"unix_socket_directories": filepath.Dir(c.DataDir), "shared_buffers": shared, "Work_Mem": "1kB", "log_statement": "work_mem",
+			"autovacuum": "perhaps", "maintenance_work_mem": "17MB", "synchronous_standby_names": sync,
+		}
+		n.SetConfig(c)
+	}
+	with("a lot", "(((")
+	if _, err := n.Start(ctx, StartOptions{Role: RolePrimary}); !errors.Is(err, ErrStartFailed) {
+		t.Errorf("started without the synchronous standbys that were asked for: %v", err)
+	}
+	with("a lot", "")
+	if res, err := n.Start(ctx, StartOptions{Role: RolePrimary}); res != Started || err != nil {
+		t.Fatalf("start with bad values: %v, %v", res, err)
+	}
+	for name, want := range map[string]string{"shared_buffers": "128MB", "work_mem": "4MB", "log_statement": "none", "autovacuum": "on", "maintenance_work_mem": "17MB"} {
+		if got := n.ask("SHOW " + name); got != want {
+			t.Errorf("%s is %s, not %s", name, got, want)
+		}
+	}
+	must(t, n.Stop(ctx, StopFast, false))
+	with("17MB", "")
+	if res, err := n.Start(ctx, StartOptions{Role: RolePrimary}); res != Started || err != nil {
+		t.Fatalf("start with a value that was mended: %v, %v", res, err)
+	}
+	if got := n.ask("SHOW shared_buffers"); got != "17MB" {
+		t.Errorf("the mended value does not count: %s", got)
 	}
 }
 
