@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
 // TestScheduledSwitchover: S12. A scheduled request is carried out by the leader
@@ -50,14 +51,23 @@ func TestScheduledSwitchover(t *testing.T) {
 			at(o, "n1", "n2", 0)
 			o.Settings.Failsafe = true
 			o.DCS.Cluster.Failsafe = &dcs.Failsafe{Members: map[string]string{"n1": "http://n1:8008/patroni"}}
-		}, action: CleanFailover{}, reason: FailoverCleaned, check: because("no good candidate has been found")},
+		}, action: CleanFailover{}, reason: FailoverCleaned, check: because("no good candidate has been found (n2: not in /failsafe)")},
 		{name: "the candidates are asked, and one that is slow to tell its position again", change: func(o *Observation) { at(o, "n1", "n2", 0) }, action: AskPeers{}, reason: SwitchoverAsks,
 			check: func(t *testing.T, d Decision) {
 				if a, _ := d.Action.(AskPeers); !a.Patient {
 					t.Errorf("%+v", a)
 				}
 			}},
-		{name: "nobody can take over at its time", change: func(o *Observation) { answered(o, Peer{}, Peer{}); at(o, "n1", "n2", 0) }, action: CleanFailover{}, reason: FailoverCleaned, check: because("no good candidate has been found")},
+		{name: "nobody can take over at its time", change: func(o *Observation) { answered(o, Peer{}, Peer{}); at(o, "n1", "n2", 0) }, action: CleanFailover{}, reason: FailoverCleaned, check: because("no good candidate has been found (n2: not reachable)")},
+		{name: "each is told what speaks against it", change: func(o *Observation) {
+			good(o)
+			at(o, "n1", "", 0)
+			failed := o.Peers.Answers["n3"]
+			failed.WatchdogFailed, failed.Position = true, 0
+			o.Peers.Answers = map[string]Peer{"n2": o.Peers.Answers["n2"], "n3": failed}
+			o.PG.Row.Position = o.Peers.Answers["n2"].Position + wal.LSN(o.maxLag()) + 1
+		}, action: CleanFailover{}, reason: FailoverCleaned,
+			check: because("no good candidate has been found (n2: 1048577 bytes of WAL behind, more than maximum_lag_on_failover, n3: not watchdog capable)")},
 	})
 }
 

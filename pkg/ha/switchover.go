@@ -48,12 +48,13 @@ func manualFailover(o *Observation) (d Decision, ok bool) {
 	case f.Candidate == "" && o.Settings.Pause: // M5
 		return clean("a switchover in pause needs a candidate")
 	}
-	can, ask := o.failoverPossible(failoverQuery{candidate: f.Candidate})
+	query := failoverQuery{candidate: f.Candidate}
+	can, ask := o.failoverPossible(query)
 	if len(ask) > 0 {
 		return o.ask(ask, SwitchoverAsks), true
 	}
 	if !can { // M6
-		return clean("no good candidate has been found")
+		return clean("no good candidate has been found (" + o.whyNobody(query) + ")")
 	}
 	o.Memory.HandedOver = f.ModRevision
 	if o.leadsStandby() { // nothing has to be stopped: nobody writes here
@@ -61,50 +62,6 @@ func manualFailover(o *Observation) (d Decision, ok bool) {
 	}
 	o.Memory.Demoting, o.Memory.ComeBack = true, true // M7
 	return o.begin(Stop{Mode: StopFast, Checkpoint: true, Escalate: o.Settings.stopLimit()}, HandOver), true
-}
-
-type failoverQuery struct {
-	candidate string  // only this one counts
-	except    string  // all but this one
-	behind    wal.LSN // they must have this position; 0: the lag limit applies
-}
-
-// failoverPossible is ha-behaviour 2.5: could some other member take over? It returns the members that must be asked first.
-func (o *Observation) failoverPossible(q failoverQuery) (can bool, ask []dcs.Member) {
-	if o.DCS.Cluster == nil || o.order() != nil { // nobody races while an order is open
-		return false, nil
-	}
-	good := 0
-	fresh := o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= answersFresh
-	for i := range o.DCS.Cluster.Members {
-		mem := &o.DCS.Cluster.Members[i]
-		if mem.Name == o.Me.Name || mem.NoFailover() || mem.APIURL == "" || mem.Name == q.except || q.candidate != "" && mem.Name != q.candidate || !o.mayTakeOver(mem.Name) || o.unlisted(mem.Name) {
-			continue
-		}
-		p, known := o.Peers.Answers[mem.Name]
-		if !fresh || !known {
-			ask = append(ask, *mem)
-			continue
-		}
-		if o.goodCandidate(p, q) {
-			good++
-		}
-	}
-	return o.enough(good, q.candidate != ""), ask
-}
-
-func (o *Observation) goodCandidate(p Peer, q failoverQuery) bool {
-	switch {
-	case p.Limitation() != "":
-		return false
-	case q.behind != 0 && p.Position < q.behind:
-		return false
-	case q.behind == 0 && o.position().Sub(p.Position) > o.maxLag():
-		return false
-	case p.Timeline < o.reached() && (o.Settings.CheckTimeline || p.Timeline != 0): // it would refuse
-		return false
-	}
-	return true
 }
 
 // position is the leader's WAL position as last known.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -221,7 +222,42 @@ func (e failoverEnv) checkCluster(act action, r SwitchoverRequest, ask func([]dc
 			return nil
 		}
 	}
-	return no(string(act) + " is not possible: no good candidates have been found")
+	return no(string(act) + " is not possible: no good candidates have been found (" + e.whyNobody(r.Candidate, members, answers) + ")")
+}
+
+// whyNobody says of each member that could have been meant why it was none of the
+// good candidates.
+func (e failoverEnv) whyNobody(candidate string, asked []dcs.Member, answers map[string]ha.Peer) string {
+	var each []string
+	for _, m := range e.others(func(m dcs.Member) bool { return candidate == "" || m.Name == candidate }) {
+		why := answers[m.Name].Limitation()
+		switch {
+		case m.NoFailover():
+			why = "tagged nofailover"
+		case m.APIURL == "":
+			why = "publishes no api_url"
+		case !slices.ContainsFunc(asked, func(a dcs.Member) bool { return a.Name == m.Name }):
+			why = "no synchronous standby"
+		}
+		each = append(each, m.Name+": "+why)
+	}
+	return strings.Join(each, ", ")
+}
+
+// whyDropped is what the journal says of the request that was dropped last, if it
+// was after a time and this member dropped it; it begins with ": ".
+func (s *Server) whyDropped(after time.Time) string {
+	list, _ := s.agent.Events()
+	for _, e := range slices.Backward(list) {
+		if e.At.Before(after.Truncate(time.Millisecond)) {
+			break
+		}
+		if e.Reason == ha.FailoverCleaned.Code() {
+			_, why, _ := strings.Cut(e.Cause, ": ")
+			return ": " + why
+		}
+	}
+	return ""
 }
 
 // others are the members except the lock holder that satisfy is.
@@ -303,7 +339,7 @@ func (s *Server) reportFailover(w http.ResponseWriter, req *http.Request, act ac
 		verb := act.verb()
 		s.text(w, http.StatusOK, fmt.Sprintf("%s%sed over to %q instead of %q", strings.ToUpper(verb[:1]), verb[1:], holder, candidate))
 	case result == outcomeDropped:
-		s.text(w, http.StatusServiceUnavailable, act.title()+" failed")
+		s.text(w, http.StatusServiceUnavailable, act.title()+" failed"+s.whyDropped(env.now))
 	default:
 		s.text(w, http.StatusServiceUnavailable, act.title()+" status unknown")
 	}

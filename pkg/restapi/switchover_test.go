@@ -61,8 +61,16 @@ func TestSwitchoverRefusals(t *testing.T) {
 		{"12 alone", "/switchover", `{"leader":"pg-db-02"}`, func(a *fakeAgent) {
 			changeCluster(a, func(c *dcs.Cluster) { c.Members = []dcs.Member{*c.Member("pg-db-02"), {Name: "x"}} })
 		}, 412, "switchover is not possible: cluster does not have members except leader"},
-		{"13 candidate with nofailover", "/failover", `{"candidate":"pg-db-03"}`, nil, 412, "failover is not possible: no good candidates have been found"},
-		{"13 nobody answers", "/switchover", `{"leader":"pg-db-02"}`, func(a *fakeAgent) { clear(a.peers) }, 412, "switchover is not possible: no good candidates have been found"},
+		{"13 candidate with nofailover", "/failover", `{"candidate":"pg-db-03"}`, nil, 412, "failover is not possible: no good candidates have been found (pg-db-03: tagged nofailover)"},
+		{"13 nobody answers", "/switchover", `{"leader":"pg-db-02"}`, func(a *fakeAgent) { clear(a.peers) }, 412, "switchover is not possible: no good candidates have been found (pg-db-01: not reachable, pg-db-03: tagged nofailover)"},
+		{"13 the synchronous one does not answer", "/switchover", `{"leader":"pg-db-02"}`, func(a *fakeAgent) {
+			setConfig(a, `{"synchronous_mode":"on"}`)
+			changeCluster(a, func(c *dcs.Cluster) {
+				c.Sync = &dcs.Sync{Leader: "pg-db-02", Standbys: []string{"pg-db-03"}}
+				c.Members[2].Tags = dcs.Tags{}
+			})
+			a.peers["pg-db-03"] = ha.Peer{}
+		}, 412, "switchover is not possible: no good candidates have been found (pg-db-01: no synchronous standby, pg-db-03: not reachable)"},
 		{"14 write fails", "/switchover", `{"leader":"pg-db-02"}`, func(a *fakeAgent) { a.putErr = dcs.ErrUnavailable }, 503, "failed to write failover key into DCS"},
 		{"etcd silent", "/switchover", `{"leader":"pg-db-02"}`, func(a *fakeAgent) { a.readErr = errors.New("silence") }, 503, "etcd does not answer, try again later"},
 		{"field of another kind", "/switchover", `{"leader":["pg-db-02"]}`, nil, 400, "leader must be a string"},
@@ -99,11 +107,15 @@ func TestSwitchoverOutcomes(t *testing.T) {
 			})
 		}
 	}
-	drop := func(a *fakeAgent) {
+	dropped := func(a *fakeAgent) {
 		changeCluster(a, func(c *dcs.Cluster) {
 			c.Revision++
 			c.Failover = &dcs.Failover{ModRevision: c.Revision}
 		})
+	}
+	drop := func(a *fakeAgent) {
+		a.Record(dcs.Event{At: time.Now().Truncate(time.Millisecond), Reason: ha.FailoverCleaned.Code(), Cause: "dropping a request: nobody is good (a: lags: much)"})
+		dropped(a)
 	}
 	for _, c := range []struct {
 		name, path, body string
@@ -118,13 +130,15 @@ func TestSwitchoverOutcomes(t *testing.T) {
 		{"somebody else", "/switchover", `{"leader":"pg-db-02","candidate":"pg-db-01"}`, moveTo("pg-db-03"), 0, "failover pg-db-02>pg-db-01", 200, `Switched over to "pg-db-03" instead of "pg-db-01"`},
 		{"failover", "/failover", `{"candidate":"pg-db-01"}`, moveTo("pg-db-01"), 0, "failover >pg-db-01", 200, `Successfully failed over to "pg-db-01"`},
 		{"failover to somebody else", "/failover", `{"candidate":"pg-db-01"}`, moveTo("pg-db-03"), 0, "failover >pg-db-01", 200, `Failed over to "pg-db-03" instead of "pg-db-01"`},
-		{"dropped", "/switchover", `{"leader":"pg-db-02"}`, drop, 0, "failover pg-db-02>", 503, "Switchover failed"},
+		{"dropped", "/switchover", `{"leader":"pg-db-02"}`, drop, 0, "failover pg-db-02>", 503, "Switchover failed: nobody is good (a: lags: much)"},
+		{"dropped by another member", "/switchover", `{"leader":"pg-db-02"}`, dropped, 0, "failover pg-db-02>", 503, "Switchover failed"},
 		{"nothing happens", "/failover", `{"candidate":"pg-db-01"}`, nil, 20 * time.Second, "failover >pg-db-01", 503, "Failover status unknown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := newAgent(t, "healthy-async", "pg-db-02")
 				goodPeers(a)
+				a.Record(dcs.Event{At: time.Now().Add(-time.Second), Reason: ha.FailoverCleaned.Code(), Cause: "dropping a request: another"})
 				if c.after != nil {
 					a.onFailover = func(a *fakeAgent) { go c.after(a) }
 				}
