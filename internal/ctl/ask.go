@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -99,8 +100,14 @@ func (a *App) askOne(ctx context.Context, s *session, m *dcs.Member, q request) 
 // cureOf says what to look at when a member's REST API cannot be asked.
 func cureOf(err error) string {
 	var certificate *tls.CertificateVerificationError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
 	var record tls.RecordHeaderError
 	switch {
+	case errors.As(err, &name):
+		return "its certificate must hold the name or address of its restapi.connect_address (subjectAltName); or pass -k"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "renew its certificate and reload it, see to the clocks, or pass -k"
 	case errors.As(err, &certificate):
 		return "set ctl.cacert to the authority that signed it, or pass -k"
 	case errors.As(err, &record), strings.Contains(err.Error(), "remote error: tls"):

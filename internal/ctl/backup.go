@@ -21,12 +21,7 @@ func newBackupCommand(a *App, opts *globals) *cobra.Command {
 		Use:   "backup",
 		Short: "List, make and check the backups of a cluster",
 		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			return unknownCommand(cmd, args[0])
-		},
+		RunE:  group,
 	}
 	cmd.AddCommand(newBackupListCommand(a, opts), newBackupRunCommand(a, opts),
 		newBackupCheckCommand(a, opts), newBackupCancelCommand(a, opts))

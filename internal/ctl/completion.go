@@ -103,6 +103,13 @@ func addCompletions(a *App, opts *globals, cmd *cobra.Command) {
 // argumentNames offers clusters first, and then what the command takes.
 func argumentNames(ctx context.Context, s *session, cmd *cobra.Command, args []string) ([]string, error) {
 	switch {
+	case cmd.Name() == "why" && len(args) == 0: // its only argument may be a member
+		members, err := memberNames(ctx, s, nil)
+		if err != nil {
+			return nil, err
+		}
+		clusters, err := clusterNames(ctx, s, nil)
+		return append(members, clusters...), err
 	case len(args) == 0 || takesClusters(cmd):
 		return clusterNames(ctx, s, args)
 	case cmd.Name() == "flush":
@@ -119,8 +126,19 @@ func takesClusters(cmd *cobra.Command) bool { return cmd.Flags().Lookup("all") !
 
 func takesMembers(cmd *cobra.Command) bool {
 	switch cmd.Name() {
-	case "reload", "reinit", "restart", "version":
+	case "reload", "reinit", "restart", "version", "why":
 		return true
 	}
 	return false
+}
+
+// addCompletionCommand adds the command that prints the shells' scripts; a shell
+// that it does not know is an error, as any other unknown word.
+func addCompletionCommand(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, group
+		}
+	}
 }

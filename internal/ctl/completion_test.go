@@ -18,6 +18,14 @@ func TestCompletionScripts(t *testing.T) {
 	}
 }
 
+// TestCompletionShells: one that is not known is an error like any other word.
+func TestCompletionShells(t *testing.T) {
+	app := newTestApp(t, nil)
+	if code := app.run("completion", "tcsh"); code != exitUsage || app.err.String() != "Error: no such command \"tcsh\"; did you mean bash or zsh or fish? (\"pghactl completion --help\" lists them)\n" {
+		t.Errorf("exit %d, %q", code, app.err.String())
+	}
+}
+
 // TestCompletions: what is offered where, as the scripts ask for it.
 func TestCompletions(t *testing.T) {
 	fake := &fakeCluster{cluster: clusterAt(t, healthy, 1), all: map[string]*dcs.Cluster{"pg-ha-cluster": {}, "other": {}}}
@@ -31,6 +39,8 @@ func TestCompletions(t *testing.T) {
 		"flush pg-ha-cluster ":               "pg-db-01 pg-db-02 pg-db-03 restart switchover",
 		"switchover --candidate ":            "pg-db-01 pg-db-03",
 		"switchover pg-ha-cluster --leader ": "pg-db-01 pg-db-02 pg-db-03",
+		"why ":                               "pg-db-01 pg-db-02 pg-db-03 other pg-ha-cluster",
+		"why pg-ha-cluster ":                 "pg-db-01 pg-db-02 pg-db-03",
 		"dsn --role ":                        "leader primary standby-leader replica standby any",
 		"dsn --member ":                      "pg-db-01 pg-db-02 pg-db-03",
 		"history --format ":                  "pretty tsv json yaml",

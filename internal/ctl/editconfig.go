@@ -187,7 +187,7 @@ func encodeConfig(doc pyjson.Object) []byte { return pyjson.Append(nil, doc, pyj
 func withPair(doc pyjson.Object, pair string) (pyjson.Object, error) {
 	key, text, ok := strings.Cut(pair, "=")
 	if !ok {
-		return nil, refuse("Invalid parameter setting %s", pair)
+		return nil, refuse("Invalid parameter setting %s; write KEY=VALUE", pair)
 	}
 	key = strings.TrimSpace(key)
 	raw, err := config.YAMLToJSON([]byte(text), "value of "+key)
@@ -251,8 +251,16 @@ func (a *App) writeConfig(ctx context.Context, s *session, name string, c *dcs.C
 		return true, nil
 	}
 	next := encodeConfig(e.after)
-	if bad := config.NewErrors(c.Config.Raw, next); len(bad) > 0 {
-		return false, fmt.Errorf("%s; nothing was changed", bad[0])
+	found := config.NewProblems(c.Config.Raw, next)
+	for _, p := range found {
+		if p.Severity == config.Error {
+			return false, fmt.Errorf("%s; nothing was changed", p)
+		}
+	}
+	for _, p := range found {
+		if p.Severity == config.Warning {
+			a.errorf("Warning: %s", p)
+		}
 	}
 	if !o.quiet {
 		if err := a.showDiff(ctx, before, e.text); err != nil {

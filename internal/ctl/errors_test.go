@@ -1,6 +1,9 @@
 package ctl
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -200,6 +203,20 @@ func TestMissingArguments(t *testing.T) {
 		app := newTestApp(t, nil)
 		if code := app.run(command); code != exitUsage || !strings.Contains(app.err.String(), "usage: pghactl "+command+" CLUSTER") {
 			t.Errorf("%s: exit %d, %q", command, code, app.err.String())
+		}
+	}
+}
+
+// TestCertificateCures: what is wrong with a certificate has a cure of its own.
+func TestCertificateCures(t *testing.T) {
+	for want, cause := range map[string]error{
+		"subjectAltName":     x509.HostnameError{Certificate: &x509.Certificate{}, Host: "pg1"},
+		"renew":              x509.CertificateInvalidError{Reason: x509.Expired},
+		"set ctl.cacert":     x509.UnknownAuthorityError{},
+		"set ctl.cacert to ": x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign},
+	} {
+		if got := cureOf(fmt.Errorf("post: %w", &tls.CertificateVerificationError{Err: cause})); !strings.Contains(got, want) {
+			t.Errorf("%v: %q does not say %q", cause, got, want)
 		}
 	}
 }

@@ -19,12 +19,7 @@ func newConfigCommand(a *App, opts *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Explain a member's configuration",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			return unknownCommand(cmd, args[0])
-		},
+		RunE:  group,
 	}
 	cmd.AddCommand(newExplainCommand(a, opts))
 	return cmd

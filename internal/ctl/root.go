@@ -27,15 +27,10 @@ func Command() *cobra.Command { return newRootCommand(&App{}) }
 func newRootCommand(a *App) *cobra.Command {
 	opts := &globals{}
 	root := &cobra.Command{
-		Use:   "pghactl",
-		Short: "Ask a PostgreSQL cluster about its members, and give it orders",
-		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			return unknownCommand(cmd, args[0])
-		},
+		Use:              "pghactl",
+		Short:            "Ask a PostgreSQL cluster about its members, and give it orders",
+		Args:             cobra.ArbitraryArgs,
+		RunE:             group,
 		SilenceUsage:     true,
 		SilenceErrors:    true,
 		TraverseChildren: true,
@@ -62,7 +57,16 @@ func newRootCommand(a *App) *cobra.Command {
 		root.AddCommand(cmd)
 	}
 	root.AddCommand(newDemoCommand(a))
+	addCompletionCommand(root)
 	return root
+}
+
+// group is the RunE of a command that only holds others.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	return unknownCommand(cmd, args[0])
 }
 
 // clusterCommands lists what pghactl can do with a cluster.

@@ -88,6 +88,20 @@ func (c *checker) checkTags(tags *node) {
 	}
 }
 
+// checkClientCert reports a cluster whose members shut each other out: who demands
+// a certificate of every caller has to show one as well (wire contract §1.5).
+func (c *checker) checkClientCert(root *node) {
+	rest := root.get("restapi")
+	demand, cert := rest.pair("verify_client"), rest.pair("certfile")
+	if demand == nil || cert == nil || cert.value.isNull() || !strings.EqualFold(demand.value.str(), "required") {
+		return
+	}
+	if own := root.get("ctl").pair("certfile"); own == nil || own.value.isNull() {
+		c.add(Warning, demand.at(), "restapi.verify_client", "demands a certificate of the other members, and this one has none for them if they demand the same: they count as not reachable, nobody takes over",
+			"set ctl.certfile and ctl.keyfile")
+	}
+}
+
 // checkLocalGUCs reports parameters that only the cluster may set.
 func (c *checker) checkLocalGUCs(pg *node) {
 	for _, section := range parameterKeys {

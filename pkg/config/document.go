@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"slices"
 )
 
 // YAMLToJSON reads a YAML text with the types Patroni gives its values (YAML
@@ -27,17 +28,17 @@ func YAMLToJSON(text []byte, name string) ([]byte, error) {
 // must not keep an operator from pausing the cluster or mending it step by
 // step. An empty old has nothing wrong.
 func NewErrors(old, next []byte) []Problem {
+	return slices.DeleteFunc(NewProblems(old, next), func(p Problem) bool { return p.Severity != Error })
+}
+
+// NewProblems lists what is wrong or odd with the document next and was not with
+// old.
+func NewProblems(old, next []byte) []Problem {
 	known := map[string]bool{}
 	if len(old) > 0 {
 		for _, p := range ValidateDynamic(old) {
 			known[p.String()] = true
 		}
 	}
-	var bad []Problem
-	for _, p := range ValidateDynamic(next) {
-		if p.Severity == Error && !known[p.String()] {
-			bad = append(bad, p)
-		}
-	}
-	return bad
+	return slices.DeleteFunc(ValidateDynamic(next), func(p Problem) bool { return known[p.String()] })
 }

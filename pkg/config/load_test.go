@@ -280,3 +280,23 @@ func TestTagsInAgreement(t *testing.T) {
 		}
 	}
 }
+
+// Members that demand a certificate of each other and show none are named.
+func TestMembersShutOut(t *testing.T) {
+	for text, want := range map[string]bool{
+		"restapi: {certfile: /c, verify_client: required}":                      true,
+		"restapi: {certfile: /c, verify_client: required}\nctl: {cacert: /ca}":  true,
+		"restapi: {certfile: /c, verify_client: required}\nctl: {certfile: /c}": false,
+		"restapi: {certfile: /c, verify_client: optional}":                      false,
+		"restapi: {verify_client: required}":                                    false,
+	} {
+		_, problems := mustParse(t, text)
+		said := false
+		for _, p := range problems {
+			said = said || strings.Contains(p.Cure, "set ctl.certfile")
+		}
+		if said != want {
+			t.Errorf("%s: %v", text, problems)
+		}
+	}
+}
