@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/ha"
 )
 
 // standbySection is /config's section standby_cluster, as far as options set it.
@@ -83,7 +84,7 @@ func (a *App) changeClusterRole(ctx context.Context, s *session, name string, to
 		return refuse("Cluster has no leader, %s is not possible", noun)
 	case leader == nil:
 		return refuse("The leader %s publishes no member key, %s is not possible", c.LeaderName(), noun)
-	case leader.Role == to.role:
+	case leader.Role == to.role && !(to.standby == nil && dynamicOf(c).StandbyCluster != nil): // that section may be one the leader does not follow
 		return refuse("Cluster is already in the required state")
 	}
 	a.printf("Current cluster topology\n")
@@ -127,8 +128,11 @@ func (a *App) followRole(ctx context.Context, s *session, name, oldLeader string
 		}
 		last = c
 		state, done := to.progress(c, oldLeader)
-		if done {
+		switch {
+		case done:
 			state = fmt.Sprintf("cluster is successfully %sd", to.verb)
+		case to.standby != nil:
+			state += a.notDemoted(ctx, s, c)
 		}
 		a.printf("%s %s\n", a.Now().Format(time.DateTime), state)
 		return done, nil
@@ -144,6 +148,20 @@ func (a *App) followRole(ctx context.Context, s *session, name, oldLeader string
 	}
 	a.printf("%s", walEnd(last))
 	return nil
+}
+
+// notDemoted is what a leader says that stays a primary although it is to be a
+// standby: the server named does not answer, or is of another system.
+func (a *App) notDemoted(ctx context.Context, s *session, c *dcs.Cluster) string {
+	leader := c.Member(c.LeaderName())
+	if leader == nil || leader.Role != "primary" {
+		return ""
+	}
+	doc := a.whyMember(ctx, s, c, leader)
+	if doc.Reason != ha.StandbyRefused.Code() {
+		return ""
+	}
+	return fmt.Sprintf("; %s is %s (promote-cluster takes the change back)", leader.Name, plain.OneLine(doc.Doing))
 }
 
 // progress describes how far the change is, in patronictl's words.

@@ -35,6 +35,9 @@ func TestChangeClusterRole(t *testing.T) {
 			requests: []string{`PATCH /config {"standby_cluster":{"host":"h","port":5433,"primary_slot_name":"s","restore_command":"x"}}`}},
 	})
 	runOrders(t, "promote-cluster", []orderRow{
+		{name: "one whose demotion the leader refuses", args: "--force", change: func(c *dcs.Cluster) {
+			c.Config = &dcs.Config{Raw: []byte(`{"standby_cluster":{"host":"typo"}}`)}
+		}, answers: []answer{{200, "{}"}, {401, "no"}}, code: 1, out: unknown, err: failed, requests: []string{remote, removes}},
 		{name: "is none", code: 1, err: "Error: Cluster is already in the required state\n"},
 		{name: "declined", typed: "\n", change: standby, answers: []answer{patroni}, code: 1, out: unknown + surePromote, err: "Error: Aborted cluster promotion\n",
 			requests: []string{remote}},
@@ -80,6 +83,21 @@ func TestFollowRole(t *testing.T) {
 		aligned + "cluster is successfully demoted\n+ Cluster"
 	const end = "No member accepts writes any more. The WAL ends at 0/4000060 on timeline 1: the other side must have it before it is promoted\n"
 	if !strings.Contains(app.out.String(), want) || !strings.HasSuffix(app.out.String(), end) {
+		t.Errorf("got\n%s", app.out.String())
+	}
+
+	// A leader that does not follow the server named says why.
+	unwilling := newFakeMember(t, answer{200, "{}"}, answer{200, `{"member":"pg-db-02","reason":"standby_refused","doing":"not becoming a standby of h: connection refused"}`})
+	primary, done := asking(t, map[string]*fakeMember{"pg-db-02": unwilling}), states[3]
+	fake = &fakeCluster{cluster: primary}
+	fake.onRead = func(n int) {
+		if n == 3 {
+			fake.cluster = done
+		}
+	}
+	app = following(t, fake)
+	held := aligned + "cluster is unlocked: False, leader role: primary, leader state: running; pg-db-02 is not becoming a standby of h: connection refused (promote-cluster takes the change back)\n"
+	if app.run("demote-cluster", "--host", "h", "--force"); !strings.Contains(app.out.String(), held) {
 		t.Errorf("got\n%s", app.out.String())
 	}
 
