@@ -100,14 +100,21 @@ func (n *node) post(other *node, ttl time.Duration) (ok, answered bool) {
 	return other.promises.Accept(n.name, other.clock().Add(ttl)), true
 }
 
+// listed is /failsafe; until it is written in an etcd that went back, as it was
+// before: whoever lives by it may not see the present one, and an operator's word
+// is all that lets anybody race meanwhile.
+func (g *ghost) listed() []byte {
+	kv, ok := g.w.srv.Get(base + "/failsafe")
+	if !g.back.settled() && (!ok || g.back.stale(kv.ModRevision)) {
+		return g.back.listed
+	}
+	return kv.Value
+}
+
 // agreed: the members in yes promised, in answer to a round of n. Whether they
 // are enough is worked out from the keys themselves.
 func (g *ghost) agreed(n *node, sent ha.Instant, ttl time.Duration, yes map[string]bool) {
-	kv, ok := g.w.srv.Get(base + "/failsafe")
-	if !ok {
-		return
-	}
-	f, err := dcs.DecodeFailsafe(kv.Value)
+	f, err := dcs.DecodeFailsafe(g.listed())
 	if err != nil {
 		return
 	}

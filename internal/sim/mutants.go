@@ -27,7 +27,10 @@ func mutant(id string) Mutant {
 // Absent are the mutants of safety C.8 that cannot be told from the system as it
 // is, or take away what there is not.
 var Absent = map[string]string{
-	"M5": "claim without the compare of /sync: whoever writes /sync holds the leader key, so a view without that key includes the write, and a later leadership changes /status, which is compared",
+	"M5": "claim without the compare of /sync: among members of pgha it forbids nothing that the others do not. Every write of /sync compares the leader key's " +
+		"creation revision (S10), and a snapshot is of one revision; so a write that a snapshot without that key lacks needs a leadership since, " +
+		"whose claim wrote /status, which is compared. It is for whoever writes /sync without holding the key: a Patroni leader (it compares /sync alone, " +
+		"and may be late) or a hand, which no schedule has. That it is made, is held by the suite of pkg/dcs/dcstest",
 }
 
 // Mutants are the others of safety C.8, and some of our own (from M28 on).

@@ -57,6 +57,7 @@ type node struct {
 	seen       ha.Seen // as the file has it, written when
 	kept       int64
 	accepted   ha.Acceptance
+	word       bool       // and it was an operator's
 	named      bool       // by an operator, when it last claimed
 	paused     bool       // it last claimed in a pause
 	slowFacts  int64      // the server's answers hang until then
@@ -115,7 +116,7 @@ func (n *node) startAgent() {
 	n.client.SetPartitioned(n.w.ghost.cut[n.name])
 	n.server.sync.value = nil
 	n.deaf.check, n.disk.check, n.restarts = ha.Check{}, ha.Check{}, ha.Restarts{}
-	n.accepted = ha.Acceptance{}
+	n.accepted, n.word = ha.Acceptance{}, false
 	n.w.ghost.back.forget(n)
 	n.op, n.opCancel, n.reinit, n.view, n.expecting = ha.Operation{Serial: n.op.Serial}, false, ha.Reinit{}, nil, false
 	n.failsafe, n.promises = &failsafe{n: n}, &loop.Promises{}

@@ -82,6 +82,7 @@ func (w *world) accept() {
 		w.ghost.giveUp()
 		w.ghost.back.accepted, w.ghost.back.since = true, w.now
 		n.accepted.Serial++
+		n.word = true
 		n.wake()
 	}
 }
@@ -90,6 +91,7 @@ func (w *world) accept() {
 type wentBack struct {
 	id       uint64 // since then; 0: it did not
 	revision int64  // that it went back to
+	listed   []byte // /failsafe before
 	knew     [8]ha.Seen
 	// noticed are those who looked and were sure, first is when they had the first
 	// look: one etcd member may give a stale answer.
@@ -103,7 +105,7 @@ type wentBack struct {
 }
 
 func (g *ghost) wentBack(id uint64, revision int64) {
-	g.back = wentBack{id: id, revision: revision, since: g.w.now}
+	g.back = wentBack{id: id, revision: revision, listed: g.listed(), since: g.w.now}
 	for _, n := range g.w.nodes {
 		g.back.knew[n.index] = n.seen
 		if n.loop != nil {
@@ -124,10 +126,11 @@ func (g *ghost) giveUp() {
 	g.restored = nil
 }
 
-// forget is for an agent that starts: how long it has been sure is not on its disk.
-// Where revisions have caught up under the same cluster id, it cannot tell any more.
+// forget is for an agent that starts: that it was sure is on its disk, not that it
+// was in doubt. Where revisions have caught up under the same cluster id, it cannot
+// tell any more.
 func (b *wentBack) forget(n *node) {
-	b.noticed[n.index], b.first[n.index], b.knew[n.index] = false, 0, n.seen
+	b.noticed[n.index], b.first[n.index], b.knew[n.index] = n.seen.Doubt.Why != "", 0, n.seen
 }
 
 // stale tells whether a key is from before etcd went back.
@@ -147,6 +150,10 @@ func (b *wentBack) blind(n *node) bool { return b.id != 0 && !b.noticed[n.index]
 // obeys (S11): nobody who could tell acts on the keys of an etcd that went back.
 func (g *ghost) obeys(n *node, o *ha.Observation, d *ha.Decision) {
 	b := &g.back
+	if before := &o.Memory.Quarantine; n.word && before.Word && d.Memory.Quarantine.Why == "" && d.Memory.Seen.Count != o.Memory.Seen.Count { // it takes effect
+		g.giveUp()
+		b.accepted, b.since = true, g.w.now
+	}
 	if b.id == 0 || !o.DCS.Fresh || o.DCS.Cluster.ID != g.w.etcdID() {
 		return
 	}

@@ -34,6 +34,9 @@ func policy(o *Observation) Decision {
 	case o.quarantined():
 		return quarantine(o)
 	}
+	if d, ok := o.dropStale(); ok && o.DCS.Cluster.Leader == nil && o.readOnly() {
+		return d
+	}
 	if d, ok := reinit(o); ok {
 		return d
 	}

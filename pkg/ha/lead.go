@@ -75,8 +75,8 @@ func lead(o *Observation) Decision {
 	if d, ok := handOverFault(o); ok {
 		return d
 	}
-	if o.staleRequest != 0 {
-		return o.then(CleanFailover{Revision: o.staleRequest}, FailoverCleaned, "it is from before etcd went back")
+	if d, ok := o.dropStale(); ok {
+		return d
 	}
 	if d, missing := o.repairKeys(); missing {
 		return d

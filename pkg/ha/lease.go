@@ -30,7 +30,7 @@ func NewTiming(ttl, loopWait, retry time.Duration) (Timing, error) {
 	t := Timing{TTL: ttl, LoopWait: loopWait, RetryTimeout: retry, Period: min(loopWait, ttl/3)}
 	switch {
 	case ttl >= 20*time.Second:
-		t.Kill, t.Stop, t.Margin, t.Quit = 2*time.Second, 5*time.Second, time.Second, time.Second
+		t.Kill, t.Stop, t.Margin, t.Quit = longestKill, 5*time.Second, time.Second, time.Second
 	case ttl >= 8*time.Second:
 		t.Kill, t.Stop, t.Margin, t.Quit = 1200*time.Millisecond, 2*time.Second, 500*time.Millisecond, 800*time.Millisecond
 	default:
@@ -49,6 +49,9 @@ func NewTiming(ttl, loopWait, retry time.Duration) (Timing, error) {
 	}
 	return t, err
 }
+
+// longestKill is K of any ttl.
+const longestKill = 2 * time.Second
 
 // Watchdog is the arithmetic of a kernel watchdog (safety B.1): the timeout Wd
 // to ask for, the longest that a device may keep instead, both in whole seconds,

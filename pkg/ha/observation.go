@@ -53,6 +53,7 @@ type Observation struct {
 	// staleRequest is the revision of a /failover from before etcd went back; the
 	// snapshot does not have it.
 	staleRequest int64
+	staleOrder   *dcs.Restore
 }
 
 // Reinit is an operator's request to make this member's copy anew, or to stop

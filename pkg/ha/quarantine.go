@@ -19,8 +19,12 @@ type Quarantine struct {
 	// and of /status. Put back once more, etcd is looked at anew.
 	Etcd             uint64
 	Revision, Status int64
+	// Newest is the newest revision seen since.
+	Newest int64
 	// Certain: it is no stale answer, which one etcd member may give.
 	Certain bool
+	// Word: an operator accepted what etcd holds.
+	Word bool
 }
 
 // Acceptance is an operator's word that what etcd holds now is the truth.
@@ -32,22 +36,46 @@ type Acceptance struct {
 // noteSeen compares the snapshot with the newest ever seen.
 func (o *Observation) noteSeen() {
 	m, c, q := &o.Memory, o.DCS.Cluster, &o.Memory.Quarantine
-	accepted := o.Accepted.Serial != m.AcceptSeen
+	said := o.Accepted.Serial != m.AcceptSeen
 	m.AcceptSeen = o.Accepted.Serial
 	m.Seen.Count = max(m.Seen.Count, o.leashCount())
 	why := m.Seen.Regressed(c)
+	if d := m.Seen.Doubt; q.Why == "" && d.Why != "" {
+		*q = Quarantine{Why: d.Why, Since: o.Now, Etcd: d.Etcd, Revision: d.Revision, Status: d.Status, Newest: d.Revision, Certain: true}
+	}
 	switch {
 	case q.Why == "" && why == "", why == "" && !q.Certain:
 		*q, m.Seen = Quarantine{}, m.Seen.with(c)
 		return
-	case q.Why == "", c.ID != q.Etcd, c.Revision < q.Revision:
+	case q.Why == "", c.ID != q.Etcd, c.Revision < q.Newest:
 		*q = Quarantine{Why: cmp.Or(why, q.Why), Since: o.Now, Etcd: c.ID, Revision: c.Revision, Status: c.ModRevision(dcs.KeyStatus), Certain: q.Certain}
 	}
-	q.Certain = q.Certain || c.ID != m.Seen.ClusterID || o.Now.Sub(q.Since) >= o.Settings.TTL
-	if accepted || o.republished() {
+	q.Newest = c.Revision
+	q.Word = q.Word || said
+	q.Certain = q.Certain || c.ID != m.Seen.ClusterID || o.Now.Sub(q.Since) >= o.Settings.TTL || o.refusedByOlder()
+	if q.Certain {
+		m.Seen.Doubt = Doubt{Why: q.Why, Etcd: q.Etcd, Revision: q.Revision, Status: q.Status}
+	}
+	if q.Word && o.outwaited() || o.republished() {
 		m.Seen = m.Seen.anew(c, q.Revision)
 		m.LastEpoch, m.RewindFor, m.Numbers, m.FailsafeSeen, *q = 0, 0, Numbers{}, nil, Quarantine{}
 	}
+}
+
+// outwaited tells whether whoever led in the etcd of before has stopped. Its last
+// beat is not in the present one, so that no claim would wait for it.
+func (o *Observation) outwaited() bool {
+	m := &o.Memory
+	return o.Now.Sub(m.Quarantine.Since) >= max(o.Settings.TTL, time.Duration(m.Seen.TTL)*time.Millisecond)
+}
+
+// refusedByOlder tells whether etcd has just refused a round of this leadership,
+// and shows, to a look since then, the key of an older one: no stale answer, which
+// would have refused nothing, but an etcd that never had the newer one.
+func (o *Observation) refusedByOlder() bool {
+	l := o.DCS.Cluster.Leader
+	_, round := o.Last.Action.(Renew)
+	return round && o.Last.Result == ResultConflict && l != nil && l.Epoch < o.Memory.Lease.Epoch
 }
 
 // leashCount is the least count whose numbers the leash takes; it may know better
@@ -78,9 +106,29 @@ func (o *Observation) voidStale() {
 		o.staleRequest, next.Failover = c.ModRevision(dcs.KeyFailover), nil
 	}
 	if old(c.ModRevision(dcs.KeyRestore)) && c.Restore.Open() {
-		next.Restore = nil
+		o.staleOrder, next.Restore = c.Restore, nil
 	}
 	o.DCS.Cluster = &next
+}
+
+// dropStale takes what is void out of etcd: another member looked at another
+// revision first, and would wait for what this one does not do.
+func (o *Observation) dropStale() (d Decision, ok bool) {
+	const why = "it was made before etcd, which went back, was trusted again"
+	switch o.Last.Action.(type) {
+	case CleanFailover, WriteRestore:
+		if o.Last.Result != ResultOK { // it is tried again; there may be more urgent things
+			return d, false
+		}
+	default: // nothing was tried
+	}
+	switch {
+	case o.staleRequest != 0:
+		return o.then(CleanFailover{Revision: o.staleRequest}, FailoverCleaned, why), true
+	case o.staleOrder != nil:
+		return o.endOrder(o.staleOrder, why)
+	}
+	return d, false
 }
 
 // republished tells whether somebody demonstrably runs as the primary of the
@@ -96,7 +144,7 @@ func (o *Observation) republished() bool {
 	}
 	st, leader := c.Status, c.Member(c.Leader.Name)
 	return st != nil && st.ModRevision > m.Quarantine.Status && (st.Beat == nil || st.Beat.Epoch == c.Leader.Epoch) &&
-		leader != nil && leader.Role == "primary" && leader.State == "running" && leader.Timeline >= m.Seen.Timeline
+		leader != nil && leader.ModRevision > m.Quarantine.Revision && leader.Role == "primary" && leader.State == "running" && leader.Timeline >= m.Seen.Timeline
 }
 
 // runsAsPrimary: the server answers, and it is no standby.
@@ -125,6 +173,9 @@ func (o *Observation) noteQuarantined() {
 func quarantine(o *Observation) Decision {
 	m, why := &o.Memory, o.Memory.Quarantine.Why
 	held := m.Lease.Epoch != 0
+	if m.Quarantine.Word {
+		why += " (accepted, which takes effect once the last leader must have stopped)"
+	}
 	switch {
 	case o.Settings.Pause && o.mustSuspend() && o.PG.Known:
 		return o.then(SuspendLeash{}, PausedSuspends)
@@ -196,5 +247,6 @@ func (o *Observation) mayReclaim() bool { return o.quarantined() && o.runsAsPrim
 // it: its deadline stands, and nothing is added to it.
 func (o *Observation) leashed() Lease {
 	t, _ := NewTiming(max(o.Settings.TTL, 5*time.Second), o.Settings.LoopWait, o.Settings.RetryTimeout)
+	t.Kill = longestKill // the ttl may be another one since, and the leash kills by that of before
 	return Lease{Epoch: o.Leash.Armed & (1<<countShift - 1), Deadline: o.Leash.Deadline, Timing: t, Promise: t.TTL}
 }

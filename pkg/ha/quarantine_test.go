@@ -210,7 +210,7 @@ func TestRepublish(t *testing.T) {
 	lines := step(LeaderWritesHistory).(WriteHistory).Lines
 	c.History, c.Revision = &dcs.History{Lines: lines, ModRevision: 11}, 11
 	d := decide(o)
-	if m := d.Memory; m.Quarantine.Why != "" || m.Seen != (Seen{ClusterID: 2, Revision: 11, Epoch: 8, Timeline: 2, SystemID: sysID, Count: 2, Stale: 7}) {
+	if m := d.Memory; m.Quarantine.Why != "" || m.Seen != (Seen{ClusterID: 2, Revision: 11, Epoch: 8, Timeline: 2, SystemID: sysID, Count: 2, Stale: 7, TTL: 30000}) {
 		t.Fatalf("%s, %+v, %+v", d.Text("n1"), m.Quarantine, m.Seen)
 	}
 	if _, arms := d.Action.(ArmLeash); !arms { // by the new count
@@ -224,18 +224,19 @@ func TestRepublishedByAnother(t *testing.T) {
 		change func(o *Observation)
 		over   bool
 	}{
-		"a beat of the holder": {func(*Observation) {}, true},
-		"a Patroni leader":     {func(o *Observation) { o.DCS.Cluster.Status.Beat = nil }, true},
-		"nothing was written":  {func(o *Observation) { o.DCS.Cluster.Status.ModRevision = 80 }, false},
-		"the claim alone":      {func(o *Observation) { o.DCS.Cluster.Status.Beat.Epoch = 0 }, false},
-		"it is no primary":     {func(o *Observation) { mem(o, "n2").Role = "replica" }, false},
-		"it is starting":       {func(o *Observation) { mem(o, "n2").State = "starting" }, false},
-		"an older timeline":    {func(o *Observation) { o.Memory.Seen.Timeline = 2 }, false},
-		"other data":           {func(o *Observation) { o.DCS.Cluster.Initialize.SystemID = "7710903353966102499" }, false},
-		"no identifier yet":    {func(o *Observation) { o.DCS.Cluster.Initialize = nil }, false},
-		"put back once more":   {func(o *Observation) { o.DCS.Cluster.ID = 2 }, false},
-		"and to before that":   {func(o *Observation) { o.DCS.Cluster.Revision, o.Memory.Quarantine.Revision = 99, 120 }, false},
-		"an operator's word":   {func(o *Observation) { o.DCS.Cluster.Initialize = nil; o.Accepted = Acceptance{Serial: 1, By: "me"} }, true},
+		"a beat of the holder":   {func(*Observation) {}, true},
+		"a Patroni leader":       {func(o *Observation) { o.DCS.Cluster.Status.Beat = nil }, true},
+		"nothing was written":    {func(o *Observation) { o.DCS.Cluster.Status.ModRevision = 80 }, false},
+		"the claim alone":        {func(o *Observation) { o.DCS.Cluster.Status.Beat.Epoch = 0 }, false},
+		"it is no primary":       {func(o *Observation) { mem(o, "n2").Role = "replica" }, false},
+		"it is starting":         {func(o *Observation) { mem(o, "n2").State = "starting" }, false},
+		"an older timeline":      {func(o *Observation) { o.Memory.Seen.Timeline = 2 }, false},
+		"other data":             {func(o *Observation) { o.DCS.Cluster.Initialize.SystemID = "7710903353966102499" }, false},
+		"no identifier yet":      {func(o *Observation) { o.DCS.Cluster.Initialize = nil }, false},
+		"a member key of before": {func(o *Observation) { mem(o, "n2").ModRevision = 95 }, false},
+		"put back once more":     {func(o *Observation) { o.DCS.Cluster.ID = 2 }, false},
+		"and to before that":     {func(o *Observation) { o.Memory.Quarantine.Newest = 120 }, false},
+		"an operator's word":     {func(o *Observation) { o.DCS.Cluster.Initialize = nil; o.Accepted = Acceptance{Serial: 1, By: "me"} }, true},
 	} {
 		o := base()
 		replica(o)
@@ -243,6 +244,7 @@ func TestRepublishedByAnother(t *testing.T) {
 		c := o.DCS.Cluster
 		c.Revision, c.Leader = 99, &dcs.Leader{Name: "n2", Epoch: 97}
 		c.Status.ModRevision, c.Status.Beat.Epoch = 98, 97
+		mem(o, "n2").ModRevision = 96
 		o.Memory.Quarantine = Quarantine{Why: "x", Etcd: o.DCS.Cluster.ID, Since: plus(-40 * sec), Revision: 95, Status: 80, Certain: true}
 		test.change(o)
 		d := decide(o)
@@ -293,10 +295,10 @@ func TestStaleOrders(t *testing.T) {
 	}
 	order := o.DCS.Cluster.Failover
 	o.DCS.Cluster.Failover = nil
-	if d := decide(o); d.Reason != LeaderNoAction {
+	if d := decide(o); d.Reason != RestoreFails {
 		t.Error(d.Text("n1"))
 	}
-	o.DCS.Cluster.Failover = order
+	o.DCS.Cluster.Failover, o.DCS.Cluster.Restore = order, nil
 	o.Memory.Seen.Stale = 127
 	if d := decide(o); d.Reason == LeaderNoAction {
 		t.Error(d.Text("n1"))
@@ -352,5 +354,124 @@ func TestLeashOfAnotherEtcd(t *testing.T) {
 		if m.Seen.Count != test.count || m.Seen.Count != 0 && m.Hold(3) <= o.Leash.Highest {
 			t.Errorf("%s: count %d, want %d", name, m.Seen.Count, test.count)
 		}
+	}
+}
+
+// TestStaleOrdersWithoutLeader: who holds a request for void takes it out of etcd.
+// Another member, which looked later, would wait for what it names for ever.
+func TestStaleOrdersWithoutLeader(t *testing.T) {
+	order := func(o *Observation) {
+		o.DCS.Cluster.Restore = &dcs.Restore{ID: "a", State: dcs.RestoreRequested, Member: "n1", ModRevision: 127}
+	}
+	for name, test := range map[string]struct {
+		change func(o *Observation)
+		reason Reason
+	}{
+		"a request": {func(o *Observation) { failover(o, "n2", "n1") }, FailoverCleaned},
+		"an order":  {order, RestoreFails},
+		"an order, and the directory is half-made": {func(o *Observation) {
+			order(o)
+			down(o, "")
+			o.PG.DataDir = DataDirHalfMade
+		}, RestoreFails},
+		"an order that could not be written a moment ago": {func(o *Observation) { order(o); did(o, WriteRestore{}, ResultFailed) }, ElectionWins},
+	} {
+		o := base()
+		leaderless(o)
+		o.Memory.Seen.Stale = 200
+		test.change(o)
+		if d := decide(o); d.Reason != test.reason {
+			t.Errorf("%s: %s, %T%+v", name, d.Text("n1"), d.Action, d.Action)
+		}
+	}
+}
+
+// TestDoubtKept: an agent that restarts in a quarantine that was certain goes on with
+// it, though etcd's revisions have caught up.
+func TestDoubtKept(t *testing.T) {
+	o := base()
+	replica(o)
+	restored(o)
+	o.Memory.Quarantine = Quarantine{Why: "x", Etcd: o.DCS.Cluster.ID, Since: plus(-40 * sec), Revision: 85, Newest: 90, Status: 80}
+	o.Memory = Memory{Seen: decide(o).Memory.Seen}
+	o.DCS.Cluster.Revision, o.DCS.Cluster.Leader = 6000, nil
+	d := decide(o)
+	if q := d.Memory.Quarantine; d.Reason != Quarantined || !q.Certain || q.Revision != 85 || q.Status != 80 || q.Since != o.Now {
+		t.Fatalf("%s, %+v", d.Text("n1"), q)
+	}
+	o.Memory, o.Now = d.Memory, plus(31*sec)
+	o.Accepted = Acceptance{Serial: 1, By: "me"}
+	if m := decide(o).Memory; m.Quarantine.Why != "" || m.Seen.Doubt != (Doubt{}) {
+		t.Fatalf("%+v", m)
+	}
+}
+
+// TestRefusedByOlder: a round that was refused, and the key of an older leadership,
+// prove that etcd went back; the primary need not wait until its own time is over.
+func TestRefusedByOlder(t *testing.T) {
+	for name, test := range map[string]struct {
+		change  func(o *Observation)
+		certain bool
+	}{
+		"refused":                  {func(*Observation) {}, true},
+		"no answer":                {func(o *Observation) { o.Last.Result = ResultUnknown }, false},
+		"no round":                 {func(o *Observation) { o.Last.Action = ArmLeash{} }, false},
+		"the key is gone":          {func(o *Observation) { o.DCS.Cluster.Leader = nil }, false},
+		"the key is of this epoch": {func(o *Observation) { o.DCS.Cluster.Leader.Epoch = myEpoch }, false},
+	} {
+		o := base()
+		restored(o)
+		did(o, Renew{}, ResultConflict)
+		o.Last.Sent = o.Now
+		test.change(o)
+		m := decide(o).Memory
+		if q := m.Quarantine; q.Why == "" || q.Certain != test.certain || m.Lease.Epoch != myEpoch {
+			t.Errorf("%s: %+v, %+v", name, q, m.Lease)
+		}
+	}
+}
+
+// TestWordWaits: an operator's word is for when whoever led before has stopped. What
+// it announced is not in the present etcd, and makes no claim wait.
+func TestWordWaits(t *testing.T) {
+	o := base()
+	replica(o)
+	emptied(o)
+	o.Accepted = Acceptance{Serial: 1, By: "me"}
+	at := func(after time.Duration, over bool) {
+		t.Helper()
+		o.Now = plus(after)
+		d := decide(o)
+		if o.Memory = d.Memory; (o.Memory.Quarantine.Why == "") != over {
+			t.Fatalf("after %v: %s", after, d.Text("n1"))
+		}
+	}
+	at(0, false)
+	if d := decide(o); !strings.Contains(d.Text("n1"), "accepted, which takes effect once") {
+		t.Error(d.Text("n1"))
+	}
+	o.Memory.Seen.TTL = 40_000 // that of the last beat seen, and longer than what is configured now
+	at(39*sec, false)
+	at(40*sec, true)
+
+	o.Memory = Memory{}
+	emptied(o)
+	o.Accepted.Serial = 2
+	at(0, false)
+	o.DCS.Cluster.Revision = 6 // etcd went back once more: the word was for what it held before
+	at(sec, false)
+	at(50*sec, false)
+}
+
+// TestLeashedLease: the leash kills by the ttl under which it was armed, which may be
+// another one than that of the present /config; others are made to wait for the longest.
+func TestLeashedLease(t *testing.T) {
+	o := base()
+	emptied(o)
+	lost(o)
+	o.Settings.TTL, o.Settings.LoopWait, o.Settings.RetryTimeout = 5*time.Second, time.Second, time.Second
+	l := decide(o).Memory.Lease
+	if wait := l.Announce(o.Now, l.Timing); l.Epoch == 0 || o.Now.Add(wait) < o.Leash.Deadline.Add(2*time.Second) {
+		t.Errorf("%+v: others wait %v, until %v after its deadline", l, wait, o.Now.Add(wait).Sub(o.Leash.Deadline))
 	}
 }

@@ -22,6 +22,19 @@ type Seen struct {
 	// Stale is the revision up to which requests and orders are from before that,
 	// and void.
 	Stale int64 `json:"stale"`
+	// TTL is that of the newest beat, in milliseconds.
+	TTL int64 `json:"ttl,omitempty"`
+	// Doubt is a quarantine that is certain: an agent that restarts goes on with it,
+	// though the revisions may have caught up by then.
+	Doubt Doubt `json:"doubt,omitzero"`
+}
+
+// Doubt is what an agent keeps of a quarantine; see the fields of Quarantine.
+type Doubt struct {
+	Why      string `json:"why"`
+	Etcd     uint64 `json:"cluster_id"`
+	Revision int64  `json:"revision"`
+	Status   int64  `json:"status"`
 }
 
 // Regressed says in what c is behind s, "" if in nothing. An etcd whose revision
@@ -54,6 +67,9 @@ func (s Seen) with(c *dcs.Cluster) Seen {
 	}
 	if i := c.Initialize; i != nil && dcs.InitializeValid(i.SystemID) {
 		s.SystemID = i.SystemID
+	}
+	if c.Status != nil && c.Status.Beat != nil {
+		s.TTL = c.Status.Beat.TTL
 	}
 	s.Timeline = max(s.Timeline, clusterTimeline(c))
 	return s

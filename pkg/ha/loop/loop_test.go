@@ -236,6 +236,24 @@ func TestQuietMember(t *testing.T) {
 	})
 }
 
+// A member in quarantine hears of a leader that is idle, once for each of its keys.
+func TestDoubtedLeader(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.step(t)
+		time.Sleep(10 * time.Second)
+		r.step(t)
+		before := r.store.counts[mem.OpPutMember]
+		r.put("members/n2", string((&dcs.Member{Name: "n2", State: "running", Role: "replica", Quarantine: "x"}).Encode()))
+		for range 5 {
+			time.Sleep(10 * time.Second)
+			r.step(t)
+		}
+		if n := r.store.counts[mem.OpPutMember] - before; n != 1 {
+			t.Errorf("%d writes of the leader's member key, want 1", n)
+		}
+	})
+}
+
 // A request that was given up long ago arrives after all, and says what is over.
 func TestLateMemberWrite(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {

@@ -43,7 +43,7 @@ func (l *Loop) touch(ctx context.Context, o *ha.Observation) {
 	if p, before := mem.Progress, l.member.positions.Progress; p != nil && (before == nil || *p != *before) {
 		moved, half = true, o.Now.Sub(l.member.at) >= ha.ProgressPeriod
 	}
-	if leased := l.DCS.MemberLeased(l.Me.Name); !leased || !bytes.Equal(document, l.member.document) || half && (moved || l.overwritten(o, &mem)) {
+	if leased := l.DCS.MemberLeased(l.Me.Name); !leased || !bytes.Equal(document, l.member.document) || half && (moved || l.overwritten(o, &mem) || l.doubted(o)) {
 		if l.stopping { // the last words of an agent must not hold up its end
 			var cancel context.CancelFunc
 			ctx, cancel = l.Timeout(ctx, time.Second)
@@ -69,6 +69,21 @@ func (l *Loop) overwritten(o *ha.Observation, written *dcs.Member) bool {
 	}
 	shown := o.DCS.Cluster.Member(l.Me.Name)
 	return shown != nil && (shown.State != written.State || shown.Role != written.Role || shown.Timeline != written.Timeline)
+}
+
+// doubted: a member in quarantine waits for a word of the leader that is newer
+// than its doubt (safety S11), and an idle server's position does not move.
+func (l *Loop) doubted(o *ha.Observation) bool {
+	mine := o.DCS.Cluster.Member(l.Me.Name)
+	if l.memory.Lease.Epoch == 0 || mine == nil {
+		return false
+	}
+	for i := range o.DCS.Cluster.Members {
+		if m := &o.DCS.Cluster.Members[i]; m.Quarantine != "" && m.ModRevision > mine.ModRevision {
+			return true
+		}
+	}
+	return false
 }
 
 // lapsing: the leadership could not be renewed, and the server that may still
