@@ -140,7 +140,7 @@ func (n *node) directory(f *ha.Postgres) {
 		f.StandbySignal = n.srv.DiskRole() == postgres.RoleStandby
 	case postgres.DirInProgress:
 		f.DataDir = ha.DataDirHalfMade
-		f.Problem = "an earlier " + string(d.Kind) + " of it was interrupted; nobody is there to copy from"
+		f.Problem = "an earlier " + string(d.Kind) + " of it was interrupted"
 		f.HalfBootstrap, f.Resumable = d.Kind == postgres.KindBootstrap, d.Resumable
 	case postgres.DirUnreadable:
 		f.DataDir = ha.DataDirUnreadable

@@ -50,7 +50,7 @@ func emptyDirectory(o *Observation) Decision {
 	case o.cloneAlone(), o.clonesRemote():
 		return cloneAlone(o)
 	case o.PG.DataDir == DataDirHalfMade:
-		return o.rest(DataDirBad, o.PG.Problem) // nobody to copy from: leave what is there
+		return o.rest(DataDirBad, o.PG.Problem+"; nobody is there to copy from") // leave what is there
 	case c.Initialize == nil && !o.Settings.NoFailover && o.Me.CanBootstrap && (o.watchdogFault() == "" || o.Settings.Standby.On): // D5x
 		return o.then(WriteInitialize{}, BootstrapClaims)
 	default: // D8x

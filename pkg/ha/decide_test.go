@@ -406,7 +406,14 @@ func TestBootstrap(t *testing.T) { // tables C and D
 					t.Error("does not wipe")
 				}
 			}},
-		{name: "S9 a half-made copy and nobody to copy from: left alone", change: and(leaderless, empty, func(o *Observation) { o.PG.DataDir = DataDirHalfMade }), reason: DataDirBad},
+		{name: "S9 a half-made copy and nobody to copy from: left alone", change: and(leaderless, empty, func(o *Observation) {
+			o.PG.DataDir, o.PG.Problem = DataDirHalfMade, "an earlier clone of it was interrupted"
+		}), reason: DataDirBad,
+			check: func(t *testing.T, d Decision) {
+				if d.Detail != "an earlier clone of it was interrupted; nobody is there to copy from" {
+					t.Error(d.Detail)
+				}
+			}},
 	})
 }
 
