@@ -14,7 +14,7 @@ CHAOSTIME ?= 2h
 LONGMODES = sync,quorum
 CHAOS = $(PROGRESS) breaking env PGHA_BIN=$(CURDIR)/bin $(GO) test -tags e2e -count=1 -timeout 12h -v ./test/chaos -run
 
-.PHONY: all build man demo test vet unit e2e chaos chaos-quick chaos-long e2e-long backup interop interop-trixie bench systemd lint fuzz sim sim-long mutants cross clean
+.PHONY: all build man demo test vet unit e2e chaos chaos-quick chaos-long e2e-long backup interop interop-trixie test-pg17 bench systemd lint fuzz sim sim-long mutants cross clean
 
 all: build
 
@@ -100,6 +100,16 @@ interop-trixie:
 	@$(MAKE) --no-print-directory build
 	@programs=$$(test/interop/trixie.sh) && PGHA_PATRONI=$$programs/patroni PGHA_VIP_MANAGER=$$programs/vip-manager \
 		$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/interop
+
+# The driver's own tests, and the core of the end-to-end tests, with the PostgreSQL 17
+# and the pgBackRest of Debian trixie, which are fetched once and not installed. As root.
+PG17_ROWS = TestSwitchover|TestPowerOff|TestDivergent|TestSynchronous|TestSlots|TestFailoverSlots|TestCascade|TestStandbyCluster$$|TestBackupPosix
+test-pg17:
+	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory build
+	@pgbin=$$(test/pg17/tree.sh) && export PGHA_PGBIN=$$pgbin PATH=$$pgbin:$$PATH && \
+		$(PROGRESS) testing $(GO) test -count=1 -timeout 20m ./pkg/postgres && \
+		$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 30m -v ./test/e2e -run '$(or $(ROWS),$(PG17_ROWS))'
 
 # pgha beside Patroni, as root, on a machine that does nothing else meanwhile; the
 # table goes into docs/benchmarks.md.

@@ -412,7 +412,7 @@ func (l *Lab) Supervise(n *Node, on bool) error {
 
 // environ is the environment of everything that runs on a host.
 func (l *Lab) environ() []string {
-	return []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + l.account.home, "LANG=C.UTF-8"}
+	return []string{"PATH=" + l.opts.PGBin + ":/usr/local/bin:/usr/bin:/bin", "HOME=" + l.account.home, "LANG=C.UTF-8"}
 }
 
 func (l *Lab) run(h *host, log, name string, args ...string) error {

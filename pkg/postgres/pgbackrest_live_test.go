@@ -308,7 +308,10 @@ func TestArchivingSurvivesRepository(t *testing.T) {
 	t.Parallel()
 	posixRepo(t)
 	store := startObjectStore(t)
-	n := primaryNode(t, "primary", withBackup(store.repo()))
+	// pgBackRest 2.55 gives a host that refuses up after nine times as long.
+	n := primaryNode(t, "primary", withBackup(store.repo()), func(c *config.Postgres) {
+		c.Backup.Options = []config.Option{{Name: "io-timeout", Value: "1"}}
+	})
 	ctx := longContext(t)
 	must(t, n.StanzaCreate(ctx))
 	must(t, n.WaitArchived(ctx))
@@ -319,11 +322,11 @@ func TestArchivingSurvivesRepository(t *testing.T) {
 	}
 	store.stop()
 	n.sql("INSERT INTO public.t SELECT generate_series(1,100)", "SELECT pg_switch_wal()")
-	eventually(t, "the archiver fails", func() bool {
-		st, err = n.ArchiveState(ctx)
-		must(t, err)
-		return st.Failing
-	})
+	for b := (backoff{next: time.Millisecond, max: 100 * time.Millisecond}); !st.Failing; {
+		if st, err = n.ArchiveState(ctx); err != nil || !st.Failing && b.wait(ctx, nil) != nil {
+			t.Fatalf("the archiver does not fail: %+v, %v", st, err)
+		}
+	}
 	n.sql("INSERT INTO public.t SELECT generate_series(1,100)", "SELECT pg_switch_wal()")
 	if st, err = n.ArchiveState(ctx); err != nil || st.ReadyFiles < 1 || st.FailedCount == 0 || st.OldestReady <= 0 || st.OldestReady > time.Minute {
 		t.Errorf("failing archive: %+v, %v", st, err)

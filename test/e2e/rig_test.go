@@ -112,7 +112,7 @@ func newLab(t *testing.T, change func(*lab.Options)) *lab.Lab {
 		t.Fatal(err)
 	}
 	opts := lab.Options{
-		Dir: dir, Etcd: 3, BasePort: 25200, BinDir: bin,
+		Dir: dir, Etcd: 3, BasePort: 25200, BinDir: bin, PGBin: os.Getenv("PGHA_PGBIN"), // empty: the newest installed
 		TTL: ttl, LoopWait: loopWait, RetryTimeout: retryTimeout,
 	}
 	if os.Geteuid() == 0 && os.Getenv("PGHA_E2E_LOOPBACK") == "" {

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"os"
 	"os/exec"
@@ -75,11 +76,13 @@ func (r *row) consume(slot string) *consumer {
 			" user=postgres dbname=postgres connect_timeout=2 tcp_user_timeout=3000 target_session_attrs=read-write")
 	c.cmd.Env = append(os.Environ(), "PGPASSWORD="+r.Password())
 	r.must(r.StartClient(c.cmd))
-	r.Cleanup(func() {
-		_ = c.cmd.Process.Signal(syscall.SIGINT)
-		_ = c.cmd.Wait()
-	})
+	r.Cleanup(c.stop)
 	return c
+}
+
+func (c *consumer) stop() {
+	_ = c.cmd.Process.Signal(syscall.SIGINT)
+	_ = c.cmd.Wait()
 }
 
 var insertedID = regexp.MustCompile(`pgha_lab\.writes: INSERT: id\[bigint\]:(\d+)`)
@@ -156,9 +159,17 @@ func TestSlots(t *testing.T) {
 	r.eventually("the permanent slots on every member again", everywhere)
 	c.follows()
 
-	r.load.Stop()
-	audit, err := r.Audit(r.ctx, r.load.History(), third)
-	r.must(err)
+	c.missedNothing(from, third)
+	r.finish(bounded)
+}
+
+// missedNothing ends the load and checks that the consumer was told of every row
+// that is there and was written after the one called from.
+func (c *consumer) missedNothing(from int64, leader *lab.Node) {
+	c.Helper()
+	c.load.Stop()
+	audit, err := c.Audit(c.ctx, c.load.History(), leader)
+	c.must(err)
 	received := c.received()
 	missed, again := 0, 0
 	for id := range audit.Present {
@@ -167,14 +178,101 @@ func TestSlots(t *testing.T) {
 		}
 		again += max(received[id]-1, 0)
 	}
-	t.Logf("the consumer was told of %d rows, and again of %d; %d of the table's %d it was not told of", len(received), again, missed, len(audit.Present))
+	c.Logf("the consumer was told of %d rows, and again of %d; %d of the table's %d it was not told of", len(received), again, missed, len(audit.Present))
 	if missed > 0 {
-		t.Errorf("%d rows never reached the consumer", missed)
+		c.Errorf("%d rows never reached the consumer", missed)
 	}
 	if again > len(received)/2 {
-		t.Errorf("%d of %d rows came again: a slot was not moved along", again, len(received))
+		c.Errorf("%d of %d rows came again: a slot was not moved along", again, len(received))
 	}
+}
+
+// PostgreSQL 17 keeps slots with failover on standbys itself, beside those that pgha
+// looks after: it is let do so, also on a former primary.
+func TestFailoverSlots(t *testing.T) {
+	if version := serverVersion(t); version < 170000 {
+		t.Skipf("the server is %d, and such slots came with PostgreSQL 17: make test-pg17", version)
+	}
+	r := begin(t)
+	r.configure(object{"slots": object{"ours": object{"database": "postgres", "plugin": "test_decoding"}}})
+	sync := func(value any) object {
+		return object{"postgresql": object{"parameters": object{"sync_replication_slots": value}}}
+	}
+	r.must(r.Patch(r.ctx, sync("on")))
+	t.Cleanup(func() { _ = r.Patch(context.WithoutCancel(r.ctx), sync(nil)) })
+	r.exec(r.leader, "SELECT pg_create_logical_replication_slot('native', 'test_decoding', false, false, true)")
+	synced := func(except *lab.Node) bool {
+		for _, n := range r.Nodes {
+			if n != except && !r.hasSlot(n, "slot_name = 'native' AND failover AND synced AND NOT temporary") {
+				return false
+			}
+			if !r.hasSlot(n, "slot_name = 'ours' AND NOT failover") {
+				return false
+			}
+		}
+		return true
+	}
+	first := r.leader
+	from := r.acked(lab.Boottime()).ID
+	c := r.consume("native")
+	c.follows()
+	r.eventually("both kinds of slots on the standbys", func() bool { return synced(first) })
+
+	r.must(r.Switchover(r.ctx, first, nil))
+	second := r.newLeader(first)
+	c.follows()
+	r.streaming(lab.Boottime())
+	r.eventually("the former primary's own slot makes room for a copy", func() bool { return synced(second) })
+
+	r.must(r.PowerOff(second))
+	third := r.newLeader(second)
+	c.follows()
+	r.must(r.PowerOn(second))
+	r.streaming(lab.Boottime())
+	r.eventually("both kinds of slots on the standbys again", func() bool { return synced(third) })
+	c.follows()
+	c.missedNothing(from, third)
+
+	c.stop()
+	r.exec(third, "SELECT pg_drop_replication_slot('native')")
+	r.eventually("the copies go with the slot", func() bool {
+		for _, n := range r.Nodes {
+			if s := r.slots(n); s == nil || s["native"] != "" {
+				return false
+			}
+		}
+		return true
+	})
 	r.finish(bounded)
+}
+
+// serverVersion is that of the server under test, as 170002.
+func serverVersion(t *testing.T) (version int) {
+	t.Helper()
+	l := sharedLab(t)
+	leader, err := l.WaitLeader(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := l.Connect(t.Context(), leader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	if err := conn.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	return version
+}
+
+func (r *row) hasSlot(n *lab.Node, condition string) (there bool) {
+	conn, err := r.Connect(r.ctx, n)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close(r.ctx) }()
+	err = conn.QueryRow(r.ctx, "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE "+condition+")").Scan(&there)
+	return err == nil && there
 }
 
 // A member that streams from another one has its slot there; when that one is
