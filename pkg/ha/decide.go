@@ -214,6 +214,10 @@ func (o *Observation) noteOutcome() {
 		}
 	case WriteSync:
 		m.SyncUnsure = last.Result == ResultUnknown
+	case SetSyncNames:
+		if m.NamesUnsure = nil; last.Result != ResultOK {
+			m.NamesUnsure = a.Names
+		}
 	case WriteFailsafe:
 		m.FailsafeSent.Done = last.Result == ResultOK
 	case MoveAside:

@@ -156,6 +156,11 @@ func TestSyncPasses(t *testing.T) {
 			o.DCS.Cluster.Sync.Quorum = 1
 			o.Last = Outcome{Action: WriteSync{Sync: dcs.Sync{Leader: "n1", Standbys: []string{"n3"}}}, Result: ResultUnknown}
 		}, []string{`sync {"leader":"n1","quorum":1,"sync_standby":"n2,n3"}`, "names ANY 1 (n2,n3)", LeaderNoAction.String()}},
+		{"names that may still come into force: they do before anything else", config.SyncQuorum, func(o *Observation) {
+			standing(o, "ANY 1 (n2)")
+			nobody := ""
+			o.Last = Outcome{Action: SetSyncNames{Names: &nobody}, Result: ResultUnknown}
+		}, []string{"names ", "names ANY 1 (n2,n3)"}},
 		{"quorum, strict, nobody is left", config.SyncQuorum, func(o *Observation) {
 			standing(o, "ANY 1 (n2,n3)", "n2", "n3")
 			o.DCS.Cluster.Sync.Quorum = 1
@@ -174,6 +179,16 @@ func TestSyncPasses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Names that were to come into force count for nothing once the mode is off.
+func TestNamesUnsureEnd(t *testing.T) {
+	o := inSyncMode(config.SyncOff)
+	nobody := ""
+	o.DCS.Cluster.Sync, o.PG.SyncOwned, o.Memory.NamesUnsure = nil, false, &nobody
+	if got := serve(t, o); got != LeaderNoAction.String() || o.Memory.NamesUnsure != nil {
+		t.Errorf("%s, and names are unsure: %v", got, o.Memory.NamesUnsure != nil)
 	}
 }
 

@@ -112,6 +112,9 @@ type Memory struct {
 	// SyncUnsure: a write of /sync may still arrive. It is guarded by the revision,
 	// so that any later write ends it.
 	SyncUnsure bool
+	// NamesUnsure is what synchronous_standby_names was to become when the server was
+	// not seen to go by it; nil: what is seen is in force. It may come into force later.
+	NamesUnsure *string
 	// LeavesSync is since when this standby asks to be relieved of synchronous
 	// duty, because its server is to be stopped; 0: it does not.
 	LeavesSync Instant

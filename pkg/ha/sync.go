@@ -37,6 +37,9 @@ type SyncMemory struct {
 // noteSync takes in how far the standbys are.
 func (o *Observation) noteSync() {
 	m := &o.Memory.Sync
+	if !o.Settings.Sync.on() {
+		o.Memory.NamesUnsure = nil
+	}
 	if !o.PG.Known {
 		return
 	}
@@ -213,6 +216,8 @@ func keepSync(o *Observation) (d Decision, ok bool) {
 		return o.writeSync(dcs.Sync{Leader: o.Me.Name})
 	case o.Memory.SyncUnsure: // the next step must not be taken on what that may change
 		return o.writeSync(*s)
+	case o.Memory.NamesUnsure != nil: // nor on names that may be others in a moment
+		return o.setSyncNames(ParseSyncNames(*o.Memory.NamesUnsure))
 	case o.Settings.Sync.Mode == config.SyncQuorum:
 		return o.keepQuorum(s, have)
 	}
@@ -369,7 +374,7 @@ func beforePromotion(o *Observation) (d Decision, ok bool) {
 	if len(want.Names) == 0 && o.Settings.Sync.Strict {
 		want = SyncNames{Any: want.Any, Count: 1, Names: nameSet{nobodyYet}}
 	}
-	if !have.equal(want) {
+	if !have.equal(want) || o.Memory.NamesUnsure != nil {
 		return o.setSyncNames(want)
 	}
 	return d, false
