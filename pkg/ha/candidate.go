@@ -19,13 +19,18 @@ func (q failoverQuery) about(o *Observation, name string) bool {
 	return name != o.Me.Name && name != q.except && (q.candidate == "" || name == q.candidate)
 }
 
+// takersFresh is how old the answers may be on which a leader gives way. It is more
+// than a claim allows, since turns may take long on the host of a server that is not
+// well, which must not go on asking; and whoever takes over looks once more.
+const takersFresh = peerTimeout
+
 // failoverPossible is ha-behaviour 2.5: could some other member take over? It returns the members that must be asked first.
 func (o *Observation) failoverPossible(q failoverQuery) (can bool, ask []dcs.Member) {
 	if o.DCS.Cluster == nil || o.order() != nil { // nobody races while an order is open
 		return false, nil
 	}
 	good := 0
-	fresh := o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= answersFresh
+	fresh := o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= takersFresh
 	for i := range o.DCS.Cluster.Members {
 		mem := &o.DCS.Cluster.Members[i]
 		if !q.about(o, mem.Name) || o.barred(mem) != "" {

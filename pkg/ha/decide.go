@@ -331,7 +331,7 @@ func (o *Observation) holds() bool {
 // roundDue tells whether the lease is to be renewed, or taken back by rule (d).
 func (o *Observation) roundDue() bool {
 	m := &o.Memory
-	if m.Lease.Epoch == 0 || m.Demoting && o.PG.Process == ProcessDown {
+	if m.Lease.Epoch == 0 || m.Demoting && o.PG.Process == ProcessDown || o.kills() {
 		return false
 	}
 	return m.Lease.Due(o.Now) || o.DCS.Fresh && o.DCS.Cluster.Leader == nil && m.Lease.Attempt < m.Leaderless

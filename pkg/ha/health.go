@@ -138,13 +138,20 @@ func handOverFault(o *Observation) (d Decision, ok bool) {
 	return o.begin(Stop{Mode: StopKill}, FaultHandsOver, why), true
 }
 
+// kills tells whether the server of a leader that gives way is being killed. Its
+// lease is not renewed meanwhile: if the server cannot be shown to have stopped, the
+// others wait for that lease.
+func (o *Observation) kills() bool {
+	return o.Op.Kind == OpStop && o.Op.Running && o.Memory.Demoting && o.Memory.StopBy != 0
+}
+
 // stopHangs: the server cannot be shown to have stopped, though everything was
 // killed: a process that a disk holds dies when the disk comes back. It
 // acknowledges nothing meanwhile, but only the deadline proves that to others, so
 // the key goes without the word that nobody needs to wait for it.
 func (o *Observation) stopHangs() bool {
 	m := &o.Memory
-	return o.Op.Kind == OpStop && o.Op.Running && m.Demoting && m.StopBy != 0 && o.Now >= m.StopBy && m.Lease.Epoch != 0 && o.DCS.Fresh
+	return o.kills() && o.Now >= m.StopBy && m.Lease.Epoch != 0 && o.DCS.Fresh
 }
 
 // stays is what a leader rests with: the reason given, unless it leads only for

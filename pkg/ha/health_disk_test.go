@@ -30,6 +30,8 @@ func TestDiskFaults(t *testing.T) {
 		{name: "a full disk", change: handed(FaultFull), action: Stop{}, reason: FaultHandsOver, check: kill},
 		{name: "a read-only disk", change: handed(FaultReadOnly), action: Stop{}, reason: FaultHandsOver, check: kill},
 		{name: "a broken disk", change: handed(FaultIO), action: Stop{}, reason: FaultHandsOver, check: kill},
+		{name: "on answers of a moment ago", change: func(o *Observation) { handed(FaultIO)(o); o.Peers.AskedAt = plus(-sec) }, action: Stop{}, reason: FaultHandsOver, check: kill},
+		{name: "not on older ones", change: func(o *Observation) { handed(FaultIO)(o); o.Peers.AskedAt = plus(-3 * sec) }, action: AskPeers{}, reason: FaultAsksPeers},
 		{name: "the disk of pg_wal", change: func(o *Observation) {
 			handed(FaultFull)(o)
 			o.PG.Health.WAL, o.PG.Health.Data = o.PG.Health.Data, Check{}
@@ -56,6 +58,10 @@ func TestDiskFaults(t *testing.T) {
 		{name: "in pause nothing", change: func(o *Observation) { handed(FaultIO)(o); paused3(o) }, reason: PausedNoAction},
 
 		{name: "while it is killed, waits", change: func(o *Observation) { hangs(o); o.Memory.StopBy = plus(sec) }, reason: OperationRuns},
+		{name: "and renews nothing", change: func(o *Observation) {
+			hangs(o)
+			o.Memory.StopBy, o.Memory.Lease.Renewed, o.Memory.Lease.Attempt = plus(sec), plus(-11*sec), plus(-11*sec)
+		}, reason: OperationRuns},
 		{name: "killed and not gone: the key goes, without the word", change: hangs, action: Release{}, reason: FaultUnproven,
 			check: wants(Release{Epoch: myEpoch})},
 		{name: "which is said once", change: func(o *Observation) {
