@@ -44,6 +44,7 @@ type row struct {
 	reg      bool          // with registers; not where rows may be lost
 	app      bool          // with lists; not where rows may be lost, so seldom in mode async
 	sync     bool          // about synchronous replication
+	async    bool          // about WAL that nobody else has: with synchronous standbys nobody takes over from it
 	fast     bool          // with ttl 5 too
 	quick    bool          // in chaos-quick
 	oursOnly bool          // about a part Patroni does not have
@@ -56,6 +57,8 @@ func (r row) skipped(c *campaign) string {
 		return "about a part that Patroni does not have"
 	case r.sync && c.mode == "async":
 		return "about synchronous replication: see the tables of modes sync and quorum"
+	case r.async && c.mode != "async":
+		return "a leader whose standbys are cut off goes on without them, and nobody takes over from it"
 	case r.needs != nil:
 		return r.needs()
 	}
@@ -435,6 +438,17 @@ func (x *run) standbys() []*lab.Node {
 		}
 	}
 	return out
+}
+
+// successor is a node that a switchover may name: the next one, or one on synchronous
+// duty.
+func (x *run) successor(leader *lab.Node) *lab.Node {
+	if x.c.mode == "async" {
+		return x.Nodes[(slices.Index(x.Nodes, leader)+1)%len(x.Nodes)]
+	}
+	var duty []*lab.Node
+	x.eventually("a synchronous standby", func() bool { duty = x.standbys(); return len(duty) > 0 })
+	return duty[0]
 }
 
 // eventually waits for something to become true.

@@ -202,7 +202,7 @@ func oldEtcd(x *run) {
 		x.must(x.settled(patience))
 		x.leader = x.currentLeader()
 		x.acked(lab.Boottime())
-		return x.Switchover(x.ctx, x.leader, x.replicas()[0]) == nil
+		return x.Switchover(x.ctx, x.leader, x.successor(x.leader)) == nil
 	})
 	x.newLeader(x.leader)
 	x.must(x.settled(patience))

@@ -39,7 +39,7 @@ func switchovers(x *run) {
 	leader := x.leader
 	var gaps []time.Duration
 	for range 10 {
-		next := x.Nodes[(slices.Index(x.Nodes, leader)+1)%len(x.Nodes)]
+		next := x.successor(leader)
 		began := lab.Boottime()
 		x.must(x.Switchover(x.ctx, leader, next))
 		if now := x.newLeader(leader); now != next {
@@ -78,11 +78,11 @@ func switchoverToDead(x *run) {
 }
 
 func switchoverKillOld(x *run) {
-	x.halfWay(x.replicas()[0], x.leader)
+	x.halfWay(x.successor(x.leader), x.leader)
 }
 
 func switchoverKillNew(x *run) {
-	candidate := x.replicas()[0]
+	candidate := x.successor(x.leader)
 	x.halfWay(candidate, candidate)
 }
 
