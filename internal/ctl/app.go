@@ -114,13 +114,21 @@ func (a *App) exitCode(err error) int {
 	return exitError
 }
 
-// printf writes to standard output. What could not be written is an error in the
-// end.
-func (a *App) printf(text string, args ...any) {
-	if _, err := fmt.Fprintf(a.Out, text, args...); err != nil {
-		a.unwritten.CompareAndSwap(nil, &err)
+// output is Out for those who do not look at the error of a write: what could not
+// be written is an error in the end.
+type output struct{ a *App }
+
+// Write implements io.Writer.
+func (o output) Write(p []byte) (int, error) {
+	n, err := o.a.Out.Write(p)
+	if err != nil {
+		o.a.unwritten.CompareAndSwap(nil, &err)
 	}
+	return n, err
 }
+
+// printf writes to standard output.
+func (a *App) printf(text string, args ...any) { _, _ = fmt.Fprintf(output{a}, text, args...) }
 
 // errorf writes a line to standard error.
 func (a *App) errorf(text string, args ...any) { _, _ = fmt.Fprintf(a.Err, text+"\n", args...) }

@@ -87,7 +87,7 @@ func TestLostOutput(t *testing.T) {
 		t.Skip(err)
 	}
 	defer func() { _ = full.Close() }()
-	for _, command := range []string{"version", "list"} {
+	for _, command := range []string{"version", "list", "--help"} {
 		app := newTestApp(t, &fakeCluster{cluster: asking(t, nil)})
 		app.Out = full
 		if code := app.run(command); code != 1 || strings.Count(app.err.String(), "no space left on device") != 1 {

@@ -36,7 +36,7 @@ func newRootCommand(a *App) *cobra.Command {
 		TraverseChildren: true,
 	}
 	root.SetIn(a.In)
-	root.SetOut(a.Out)
+	root.SetOut(output{a})
 	root.SetErr(a.Err)
 	root.SetGlobalNormalizationFunc(optionAliases)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -208,18 +208,21 @@ func TestSyncPromotion(t *testing.T) {
 		sync   *dcs.Sync
 		names  string
 		steps  []string
+		unsure string
 	}{
 		{"on", config.SyncOn, false, &dcs.Sync{Leader: "n2", Standbys: []string{"n1"}, ModRevision: 9}, "n3", []string{
-			`sync {"leader":"n1","quorum":0,"sync_standby":null}`, "names ", "promote"}},
+			`sync {"leader":"n1","quorum":0,"sync_standby":null}`, "names ", "promote"}, ""},
 		{"strict: everybody must confirm at first (D2)", config.SyncOn, true, &dcs.Sync{Leader: "n2", Standbys: []string{"n1", "n3"}, ModRevision: 9}, "", []string{
-			`sync {"leader":"n1","quorum":0,"sync_standby":"n2,n3"}`, "names 2 (n2,n3)", "promote"}},
-		{"strict, alone", config.SyncOn, true, &dcs.Sync{Leader: "n1", ModRevision: 9}, "", []string{"names " + nobodyYet, "promote"}},
+			`sync {"leader":"n1","quorum":0,"sync_standby":"n2,n3"}`, "names 2 (n2,n3)", "promote"}, ""},
+		{"strict, alone", config.SyncOn, true, &dcs.Sync{Leader: "n1", ModRevision: 9}, "", []string{"names " + nobodyYet, "promote"}, ""},
 		{"quorum: /sync stays", config.SyncQuorum, false, &dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n1", "n3"}, ModRevision: 9}, "", []string{
-			"names ANY 1 (n2,n3)", "promote"}},
+			"names ANY 1 (n2,n3)", "promote"}, ""},
 		{"quorum, an outsider", config.SyncQuorum, false, &dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n3", "n4"}, ModRevision: 9}, "", []string{
-			"names ANY 2 (n2,n3,n4)", "promote"}},
+			"names ANY 2 (n2,n3,n4)", "promote"}, ""},
+		{"names that seem to be right, and may be others in a moment", config.SyncQuorum, false, &dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n1", "n3"}, ModRevision: 9}, "ANY 1 (n2,n3)", []string{
+			"names ANY 1 (n2,n3)", "promote"}, "n4"},
 		{"off", config.SyncOff, false, &dcs.Sync{Leader: "n2", Standbys: []string{"n1"}, ModRevision: 9}, "n2", []string{
-			`sync {"leader":null,"quorum":0,"sync_standby":null}`, "names given back", "promote"}},
+			`sync {"leader":null,"quorum":0,"sync_standby":null}`, "names given back", "promote"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := inSyncMode(c.mode)
@@ -227,6 +230,9 @@ func TestSyncPromotion(t *testing.T) {
 			o.DCS.Cluster.Sync = c.sync
 			o.PG.Row = Row{InRecovery: true, Timeline: 1, Position: 1000, SyncNames: c.names}
 			o.DCS.Cluster.Status.Beat.Next = 2 // as the claim wrote it
+			if c.unsure != "" {
+				o.Memory.NamesUnsure = &c.unsure
+			}
 			for i, want := range c.steps {
 				if got := serve(t, o); got != want {
 					t.Fatalf("step %d: %s, want %s", i+1, got, want)

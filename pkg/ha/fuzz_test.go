@@ -114,6 +114,9 @@ func observation(d *dice) *Observation {
 	m.Bootstrap, m.Rewind = BootstrapStep(max(0, d.of(15)-10)), RewindState(d.of(5))
 	m.Demoting, m.Offline, m.Recovered, m.Primary, m.WasPaused = d.of(4) == 1, d.of(4) == 1, d.yes(), d.yes(), d.of(6) == 1
 	m.Releasing = pick[int64](d, 0, 0, myEpoch)
+	if d.of(4) == 1 {
+		m.NamesUnsure = &[]string{"", "n2", "ANY 1 (n2,n3)", "((("}[d.of(4)]
+	}
 	m.ComeBack, m.HandedOver = d.of(4) == 1, pick[int64](d, 0, 9)
 	m.FailedTries, m.OpSeen = d.of(3), int64(d.of(3))
 	m.YieldUntil, m.FailedOp, m.FailedStart = plus(time.Duration(d.of(9)-6)*sec), plus(time.Duration(d.of(9)-8)*sec), plus(time.Duration(d.of(9)-8)*sec)

@@ -50,8 +50,8 @@ type Observation struct {
 
 	Memory Memory
 
-	// staleRequest is the revision of a /failover from before etcd went back; the
-	// snapshot does not have it.
+	// staleRequest is the revision of a /failover from before etcd went back, and
+	// staleOrder an open restore order; the snapshot has neither.
 	staleRequest int64
 	staleOrder   *dcs.Restore
 }
