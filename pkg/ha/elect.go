@@ -127,11 +127,11 @@ func (o *Observation) readOnly() bool {
 
 // notePromoting: a promotion that did not come to its end may still do so, also one
 // that an earlier run of this agent began: only for it is the leash of a standby
-// armed.
+// armed. A primary's shutdown checkpoint is an end, too: nothing is written after it.
 func (o *Observation) notePromoting() {
 	m := &o.Memory
 	switch {
-	case o.PG.Process == ProcessDown || o.PG.Known && !o.PG.Row.InRecovery:
+	case o.PG.Process == ProcessDown || o.PG.Known && !o.PG.Row.InRecovery || o.PG.Shutdown.Checkpoint != 0:
 		m.Promoting = false
 	case o.PG.Known && !m.Looked:
 		m.Promoting = o.Leash.Armed != 0 && !o.Leash.Suspended

@@ -42,6 +42,16 @@ func TestReleaseDuringSlowStop(t *testing.T) { // 1.21
 			failover(o, "n1", "n2")
 			answered(o, standbyPeer(1100), Peer{})
 		}, action: Release{}, reason: HandOverEarly, check: early},
+		{name: "S1 a promotion that had not come to its end has with that", change: func(o *Observation) {
+			shutting(o)
+			o.Memory.Promoting = true
+			answered(o, Peer{}, standbyPeer(1100))
+		}, action: Release{}, reason: HandOverEarly, check: func(t *testing.T, d Decision) {
+			early(t, d)
+			if d.Memory.Promoting {
+				t.Error("it counts as one that may still write")
+			}
+		}},
 		{name: "once", change: func(o *Observation) {
 			shutting(o)
 			answered(o, Peer{}, standbyPeer(1100))
