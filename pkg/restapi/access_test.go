@@ -20,7 +20,7 @@ var unsafeRequests = [][2]string{
 	{"POST", "/failover"}, {"POST", "/switchover"}, {"POST", "/failsafe"}, {"POST", "/freeze"}, {"POST", "/sigterm"}, {"POST", "/citus"},
 	{"POST", "/mpp"}, {"DELETE", "/restart"}, {"DELETE", "/switchover"},
 	{"DELETE", "/reinitialize"}, {"POST", "/backup"}, {"DELETE", "/backup"}, {"POST", "/backup_check"},
-	{"POST", "/restore"}, {"DELETE", "/restore"},
+	{"POST", "/restore"}, {"DELETE", "/restore"}, {"POST", "/accept_dcs"},
 }
 
 func withAuth() Settings {

@@ -113,8 +113,6 @@ func newProblems(old, next []byte) string {
 	return plain.OneLine(strings.Join(bad, "; "))
 }
 
-// oneLine keeps an answer on one line.
-
 // unreadable answers when a fresh read of the cluster was needed and did not
 // come. Patroni closes the connection; a status code is kinder.
 func (s *Server) unreadable(w http.ResponseWriter, err error) {

@@ -129,7 +129,7 @@ func (f Facts) replica(query url.Values) bool {
 	switch {
 	case f.StandbyCluster && v.IsLeader(f.Now):
 		return false
-	case !f.running() || v.NoLoadBalance || !isReplica(v):
+	case !f.running() || v.NoLoadBalance || roleOf(v, f.StandbyCluster) != roleReplica:
 		return false
 	}
 	if want := first(query, "replication_state"); want != "" && want != v.Row.ReplicationState {

@@ -96,6 +96,11 @@ var replicaCases = []healthCase{
 	{"leader of a standby cluster", func(f *Facts, v *ha.View, _ *ha.Sample) {
 		f.StandbyCluster, v.Leading, v.AnswerUntil, v.Role = true, true, testNow.Add(time.Minute), "standby_leader"
 	}, map[string]int{"/leader": 200, "/standby-leader": 200, "/standby_leader": 200, "/primary": 503, "/": 503, "/replica": 503, "/read-only": 200}},
+	{"a standby leader that has lost the lock", func(f *Facts, v *ha.View, _ *ha.Sample) {
+		f.StandbyCluster, v.Role = true, "standby_leader"
+	}, map[string]int{"/leader": 503, "/standby-leader": 503, "/primary": 503, "/replica": 503, "/read-only": 503, "/health": 200}},
+	{"replica of a standby cluster", func(f *Facts, _ *ha.View, _ *ha.Sample) { f.StandbyCluster = true },
+		map[string]int{"/leader": 503, "/standby-leader": 503, "/replica": 200, "/read-only": 200, "/async": 200}},
 	{"lock taken, not promoted yet", func(_ *Facts, v *ha.View, _ *ha.Sample) {
 		v.Leading, v.AnswerUntil = true, testNow.Add(time.Minute)
 	}, map[string]int{"/primary": 503, "/leader": 503, "/replica": 200}},

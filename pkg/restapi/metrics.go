@@ -2,6 +2,7 @@ package restapi
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -45,6 +46,9 @@ type series struct {
 	value      func(reading) float64
 }
 
+// absent is the value of a metric that is not served now.
+var absent = math.NaN()
+
 // What series.counter says.
 const (
 	gauge   = false
@@ -78,8 +82,8 @@ func patroniSeries() []series {
 		{"patroni_xlog_replayed_location", "Current location of the replayed Postgres transaction log, 0 if this node is not a replica.", counter, func(r reading) float64 { return float64(r.sample.Replayed) }},
 		{"patroni_xlog_replayed_timestamp", "Current timestamp of the replayed Postgres transaction log, 0 if null.", gauge, func(r reading) float64 { return stamp(r.sample.ReplayedTimestamp) }},
 		{"patroni_xlog_paused", "Value is 1 if the Postgres xlog is paused, 0 otherwise.", gauge, func(r reading) float64 { return num(r.sample.ReplayPaused) }},
-		{"patroni_postgres_streaming", "Value is 1 if Postgres is streaming, 0 otherwise.", gauge, func(r reading) float64 { return num(r.replicationState() == streaming) }},
-		{"patroni_postgres_in_archive_recovery", "Value is 1 if Postgres is replicating from archive, 0 otherwise.", gauge, func(r reading) float64 { return num(r.replicationState() == inArchive) }},
+		{"patroni_postgres_streaming", "Value is 1 if Postgres is streaming, 0 otherwise.", gauge, func(r reading) float64 { return r.replicates(streaming) }},
+		{"patroni_postgres_in_archive_recovery", "Value is 1 if Postgres is replicating from archive, 0 otherwise.", gauge, func(r reading) float64 { return r.replicates(inArchive) }},
 		{"patroni_postgres_server_version", "Version of Postgres (if running), 0 otherwise.", gauge, func(r reading) float64 { return num(r.status.known()) * float64(r.view.ServerVersion) }},
 		{"patroni_cluster_unlocked", "Value is 1 if the cluster is unlocked, 0 if locked.", gauge, func(r reading) float64 { return num(unlocked(r.view, r.now)) }},
 		{"patroni_failsafe_mode_is_active", "Value is 1 if failsafe mode is active, 0 if inactive.", gauge, func(r reading) float64 { return num(r.view.FailsafeActive(r.now)) }},
@@ -157,11 +161,14 @@ func leaseMargin(r reading) float64 {
 // known: PostgreSQL answers, as far as the loop or the sample can tell.
 func (s status) known() bool { return queryable(s.view) && (s.view.Known || s.fresh) }
 
-func (r reading) replicationState() string {
-	if !r.status.known() || r.role == rolePrimary {
-		return ""
+// replicates tells whether this is how the server gets its WAL; of one that does
+// not answer nothing is said, so that no alert about replication is raised for a
+// server that is down (wire contract §5.5).
+func (r reading) replicates(how string) float64 {
+	if !r.status.known() || r.view.ServerVersion == 0 {
+		return absent
 	}
-	return r.view.Row.ReplicationState
+	return num(r.role != rolePrimary && r.view.Row.ReplicationState == how)
 }
 
 // versionNumber turns 4.1.4 into 40104.
@@ -202,7 +209,9 @@ func (s *Server) metrics() []metric.Metric {
 	}
 	var out []metric.Metric
 	for _, m := range allSeries() {
-		out = append(out, metric.Metric{Name: m.name, Help: m.help, Counter: m.counter, Value: m.value(r)})
+		if value := m.value(r); !math.IsNaN(value) {
+			out = append(out, metric.Metric{Name: m.name, Help: m.help, Counter: m.counter, Value: value})
+		}
 	}
 	return append(append(out, slotMetrics(view.Slots)...), backupMetrics(s.agent, time.Now())...)
 }
