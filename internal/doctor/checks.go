@@ -2,9 +2,11 @@ package doctor
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
 )
@@ -97,12 +99,24 @@ func members(f *Facts) (out []Finding) {
 
 // patroniMembers keep Patroni's safety, not ours.
 func patroniMembers(f *Facts) (out []Finding) {
+	quorum := f.Config != nil && f.Config.Dynamic.SynchronousMode == config.SyncQuorum
 	for i := range f.Members {
-		if m := &f.Members[i]; m.Patroni {
+		m := &f.Members[i]
+		if quorum && knowsNoQuorum(m.Version) {
+			out = append(out, one(Error, m.Name, "set synchronous_mode to on until every member runs pgha or Patroni 4", "it runs Patroni %s, which takes synchronous_mode: quorum for none: it may be promoted without what was acknowledged", m.Version)...)
+		}
+		if m.Patroni {
 			out = append(out, one(Warning, m.Name, "finish the migration: replace its agent by pgha-agent", "it runs Patroni or a pgha of before: as a leader nothing stops its PostgreSQL in time when its agent hangs, unless it has a watchdog")...)
 		}
 	}
 	return out
+}
+
+// knowsNoQuorum: the mode came with Patroni 4.0 (wire contract §9).
+func knowsNoQuorum(version string) bool {
+	major, _, _ := strings.Cut(version, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n < 4
 }
 
 func leashes(f *Facts) (out []Finding) {

@@ -86,6 +86,10 @@ func TestChecks(t *testing.T) {
 		{"members", Error, func(f *Facts) { f.Members[1].Why.TurnedAgo = 100 }, "100 s"},
 		{"members", Notice, func(f *Facts) { f.Members[1].PendingRestart = true }, "restart"},
 		{"patroni", Warning, func(f *Facts) { f.Members[1].Patroni = true }, "Patroni"},
+		{"patroni", Error, func(f *Facts) {
+			f.Config.Dynamic.SynchronousMode = config.SyncQuorum
+			f.Members[0].Version, f.Members[1].Version = "4.1.4", "3.0.2"
+		}, "runs Patroni 3.0.2, which takes synchronous_mode: quorum for none"},
 		{"leash", Warning, func(f *Facts) { f.Members[1].Why.Leash = "off" }, "pgha.leash is off"},
 		{"leash", Error, func(f *Facts) { f.Members[1].Why.Leash = "absent" }, "leash does not answer"},
 		{"quarantine", Error, func(f *Facts) { f.Members[1].Why.Quarantine = "its revision was 9 and is 5" }, "revision was 9"},
