@@ -89,11 +89,16 @@ func addCompletions(a *App, opts *globals, cmd *cobra.Command) {
 		"candidate": a.offer(opts, replicaNames),
 	} {
 		if cmd.Flags().Lookup(name) != nil {
-			// It fails only for an option that does not exist, or twice for one.
+			// It fails only for an option that does not exist, or that the command has
+			// words of its own for.
 			_ = cmd.RegisterFlagCompletionFunc(name, offer)
 		}
 	}
-	if cmd.ValidArgsFunction == nil && cmd.Runnable() {
+	switch {
+	case cmd.ValidArgsFunction != nil:
+	case cmd.HasSubCommands(): // their names are offered, and nothing else
+		cmd.ValidArgsFunction = fixed()
+	default:
 		cmd.ValidArgsFunction = a.offer(opts, func(ctx context.Context, s *session, args []string) ([]string, error) {
 			return argumentNames(ctx, s, cmd, args)
 		})

@@ -15,7 +15,7 @@ const defaultEtcdPort = 2379
 // [scheme://][host][:port][/namespace] (wire contract §6.1). Both etcd schemes
 // mean the v3 protocol here: pgha speaks no other.
 func withDCS(local *config.Local, dcsURL string) (*config.Local, error) {
-	full := dcsURL
+	full := strings.TrimPrefix(dcsURL, "//") // a URL without its scheme
 	if !strings.Contains(full, "://") {
 		full = "etcd3://" + full
 	}

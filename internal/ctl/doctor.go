@@ -30,7 +30,7 @@ func newDoctorCommand(a *App, opts *globals) *cobra.Command {
 It asks etcd and every member, and, on a member's host with that member's file,
 looks at the host and its PostgreSQL, too. It changes nothing. It ends with
 status 1 if there is an error.`
-	f.addTo(cmd.Flags())
+	f.addDocumentTo(cmd)
 	return cmd
 }
 

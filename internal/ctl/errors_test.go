@@ -94,6 +94,23 @@ func TestDeadEtcd(t *testing.T) {
 		"): etcd unavailable: "+l.Addr().String()+": connection refused; check that etcd runs there")
 }
 
+// TestEtcdRefuses: a wrong password, or a user that may not, for every command.
+func TestEtcdRefuses(t *testing.T) {
+	for _, line := range everyCommand {
+		app := newTestApp(t, &fakeCluster{err: dcs.ErrRejected})
+		oneLineOf(t, app, app.run(strings.Fields(line)...), "Error: cannot read cluster ", "refused by etcd; check the user, the password and the permissions")
+	}
+	// It may read, and not write.
+	for line, typed := range map[string]string{
+		"edit-config -s ttl=31 --force": "",
+		"remove pg-ha-cluster":          "pg-ha-cluster\nYes I am aware\npg-db-02\n",
+	} {
+		app := newTestApp(t, &fakeCluster{cluster: clusterAt(t, healthy, 1), putErr: dcs.ErrRejected, removeErr: dcs.ErrRejected})
+		app.answer(typed)
+		oneLineOf(t, app, app.run(strings.Fields(line)...), "Error: cannot ", "cluster pg-ha-cluster", "refused by etcd; check the user, the password and the permissions")
+	}
+}
+
 // TestNumbers: an option that wants a number is given something else.
 func TestNumbers(t *testing.T) {
 	for _, line := range []string{"list -w soon", "list --group x", "events -n 1.5"} {

@@ -27,23 +27,24 @@ func newConfigCommand(a *App, opts *globals) *cobra.Command {
 
 // explainOptions are those of config explain.
 type explainOptions struct {
-	key, member, format string
+	key, member string
+	format      format
 }
 
 func newExplainCommand(a *App, opts *globals) *cobra.Command {
-	var o explainOptions
+	o := explainOptions{format: formatPretty}
 	cmd := &cobra.Command{
 		Use:   "explain [KEY]",
 		Short: "Show the value of a setting that is in force, where it comes from, and whether a restart is pending",
 		Long: "Show the value of a setting that is in force, where it comes from, and whether a restart is pending.\n\n" +
 			"KEY is a dotted name such as postgresql.parameters.work_mem, or a section; without it everything is shown.\n" +
 			"Without --member it is about the file named by -c, with the /config of its cluster.",
-		Args: cobra.MaximumNArgs(1),
+		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				o.key = strings.Trim(args[0], ".")
 			}
-			if o.format != string(formatPretty) && o.format != string(formatJSON) {
+			if o.format != formatPretty && o.format != formatJSON {
 				return usageError{fmt.Sprintf("unknown format %q; choose pretty or json", o.format)}
 			}
 			s, err := a.newSession(opts)
@@ -54,8 +55,13 @@ func newExplainCommand(a *App, opts *globals) *cobra.Command {
 			return a.explain(cmd.Context(), s, o)
 		},
 	}
-	cmd.Flags().StringVarP(&o.format, "format", "f", string(formatPretty), "pretty or json")
+	o.format.addDocumentTo(cmd)
 	cmd.Flags().StringVarP(&o.member, "member", "m", "", "ask this running member what is in force there")
+	// Its argument is no cluster.
+	cmd.ValidArgsFunction = a.offer(opts, settingNames)
+	_ = cmd.RegisterFlagCompletionFunc("member", a.offer(opts, func(ctx context.Context, s *session, _ []string) ([]string, error) {
+		return memberNames(ctx, s, nil)
+	}))
 	return cmd
 }
 
@@ -79,7 +85,7 @@ func (a *App) explain(ctx context.Context, s *session, o explainOptions) error {
 		return refuse("%s is not set, has no default, or is no setting%s", o.key, hint)
 	}
 	switch {
-	case o.format == string(formatJSON):
+	case o.format == formatJSON:
 		text, err := json.MarshalIndent(picked, "", "  ")
 		if err != nil {
 			return err
@@ -210,6 +216,25 @@ func (a *App) explainFile(ctx context.Context, s *session) ([]config.Explained, 
 		}
 	}
 	return config.EffectiveOf(s.local, dyn).Explain(pending), nil
+}
+
+// settingNames are the keys that can be asked for. Without etcd these are those of
+// the file, and the defaults.
+func settingNames(ctx context.Context, s *session, args []string) ([]string, error) {
+	if len(args) > 0 {
+		return nil, nil
+	}
+	var dyn *config.Dynamic
+	if s.local.Scope != "" {
+		if c, err := s.read(ctx, s.local.Scope); err == nil && c.Config != nil {
+			dyn, _ = config.ParseDynamic(c.Config.Raw)
+		}
+	}
+	var names []string
+	for _, e := range config.EffectiveOf(s.local, dyn).Explain(nil) {
+		names = append(names, e.Key)
+	}
+	return names, nil
 }
 
 // pendingOf reads what a member publishes about pending restarts.

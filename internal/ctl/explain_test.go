@@ -56,6 +56,7 @@ func TestConfigExplain(t *testing.T) {
 		{args: "workmem", code: 1, want: "Error: workmem is not set, has no default, or is no setting"},
 		{args: "work_mem", code: 1, want: "did you mean postgresql.parameters.work_mem?"},
 		{args: "ttl -f yaml", code: 2, want: "choose pretty or json"},
+		{args: "ttl loop_wait", code: 2, want: `Error: unexpected argument "loop_wait"; usage: pghactl config explain [KEY]`},
 		{args: "ttl -m node1", api: &explainer{status: 200, body: remote}, want: "ttl = 7\n  from: /config\n"},
 		{args: "ttl -m node9", api: &explainer{}, code: 1, want: "there is no member node9"},
 		{args: "ttl -m node1", api: &explainer{status: 401, body: "no auth header received"}, code: 1, want: "set ctl.authentication"},

@@ -143,6 +143,13 @@ func (f *format) addTo(flags *pflag.FlagSet) {
 	flags.VarP(f, "format", "f", "output format: pretty, tsv, json or yaml")
 }
 
+// addDocumentTo is addTo for a command whose answer has no rows: a text, or JSON.
+func (f *format) addDocumentTo(cmd *cobra.Command) {
+	cmd.Flags().VarP(f, "format", "f", "output format: pretty or json")
+	// It fails only for an option that does not exist.
+	_ = cmd.RegisterFlagCompletionFunc("format", fixed(string(formatPretty), string(formatJSON)))
+}
+
 // watchOptions are -w SECONDS and -W, which is -w 2.
 type watchOptions struct {
 	seconds float64

@@ -103,7 +103,8 @@ func TestRestart(t *testing.T) {
 		{name: "no version", args: "pg-db-01 --pg-version x.y --force", code: 1, err: "Error: Invalid PostgreSQL version: x.y\n"},
 		{name: "no timeout", args: "pg-db-01 --timeout= --force", code: 2, err: "Error: --timeout needs a time: seconds, or a number with a unit such as 5min\n"},
 		{name: "pending", args: "--pending --force", change: pending, answers: ok, out: restarted, requests: []string{`POST /restart {"restart_pending":true}`}},
-		{name: "nothing pending", args: "--pending --force"},
+		{name: "nothing pending", args: "--pending --force", out: "No restart is pending on these members\n"},
+		{name: "nothing pending, asked", args: "--pending", typed: "\n", out: whenRestart + "No restart is pending on these members\n"},
 		{name: "pending at its time", args: "pg-db-01 --pending --scheduled 2030-01-01T00:00+00:00", typed: "y\n\n", answers: []answer{{202, "scheduled"}},
 			out: "The nodes needing a restart will be identified at the scheduled time, and might be different from the ones showing pending restart right now. " +
 				"Is this fine? [y/N]: " + versionAsk + scheduled,

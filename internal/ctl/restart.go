@@ -98,6 +98,10 @@ func (a *App) planRestart(ctx context.Context, c *dcs.Cluster, members []*dcs.Me
 	if o.pending && at.IsZero() {
 		// One that is scheduled is judged when its time has come.
 		members = slices.DeleteFunc(members, func(m *dcs.Member) bool { return !m.PendingRestart })
+		if len(members) == 0 {
+			a.printf("No restart is pending on these members\n")
+			return nil, body, nil
+		}
 	}
 	if o.one && len(members) > 1 {
 		pick := rand.N(len(members))

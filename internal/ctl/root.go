@@ -53,6 +53,7 @@ func newRootCommand(a *App) *cobra.Command {
 		addCompletions(a, opts, cmd)
 		for _, sub := range cmd.Commands() {
 			opts.addTo(sub.Flags())
+			addCompletions(a, opts, sub)
 		}
 		root.AddCommand(cmd)
 	}

@@ -59,6 +59,8 @@ func TestConfigurationLookup(t *testing.T) {
 		{"dcs variable", []string{"DCS_URL=d:6"}, []string{"-c", file, "list"}, "http://d:6 /db/demo"},
 		{"dcs alone", nil, []string{"--dcs", "etcd://d/ns", "list", "x"}, "http://d:2379 /ns/x"},
 		{"dcs without a host", nil, []string{"--dcs-url", "etcd3://", "list", "x"}, "http://localhost:2379 /service/x"},
+		{"dcs without its scheme", nil, []string{"-d", "//h:7/ns", "list", "x"}, "http://h:7 /ns/x"},
+		{"dcs, port alone", nil, []string{"-d", ":7", "list", "x"}, "http://localhost:7 /service/x"},
 		{"dcs with IPv6", nil, []string{"-d", "[::1]:7", "list", "x"}, "http://[::1]:7 /service/x"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -49,7 +49,7 @@ func newWhyCommand(a *App, opts *globals) *cobra.Command {
 		},
 	}
 	opts.addGroup(cmd.Flags())
-	f.addTo(cmd.Flags())
+	f.addDocumentTo(cmd)
 	return cmd
 }
 
