@@ -24,13 +24,15 @@ func TestScenarios(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, tables, ok := strings.Cut(string(text), "\n## Scenarios\n")
-	scenarios, scars, ok2 := strings.Cut(tables, "\n## Scars\n")
-	if !ok || !ok2 {
-		t.Fatal("the page has lost its two tables")
+	scenarios, rest, ok2 := strings.Cut(tables, "\n## Scars\n")
+	scars, edges, ok3 := strings.Cut(rest, "\n## Edge cases\n")
+	if !ok || !ok2 || !ok3 {
+		t.Fatal("the page has lost one of its three tables")
 	}
 	source := sources(t)
 	checkTable(t, "scenario", scenarios, 83, source)
 	checkTable(t, "scar", scars, 130, source)
+	checkTable(t, "edge case", edges, 11, source)
 }
 
 func checkTable(t *testing.T, what, table string, count int, source string) {

@@ -59,6 +59,12 @@ func TestFailsafeAsks(t *testing.T) {
 	if a = beside(decide(o)); a == nil || a.After <= 0 || o.Now.Add(a.After) >= a.Until {
 		t.Errorf("after a round that succeeded: %+v", a)
 	}
+	t.Run("of an etcd that can be read", func(t *testing.T) { // and takes no writes: renewals fail
+		o.DCS.Fresh = true
+		if a := beside(decide(o)); a == nil {
+			t.Error("nobody is asked")
+		}
+	})
 }
 
 func TestFailsafeDoesNotAsk(t *testing.T) {

@@ -116,6 +116,21 @@ func TestSlotPlan(t *testing.T) { // 4.2 to 4.4
 			o.PG.Slots = physical(map[string]wal.LSN{"n2": 1, "n3": 1, "old": 1})
 			o.DCS.Cluster.Status.RetainSlots = []string{"n1", "n3", "old", "older"}
 		}, "create older"},
+		{"scar 73: none for myself, whatever the case of my name", func(o *Observation) {
+			withSlots(o)
+			mem(o, "n1").Name = "N1"
+			o.Me.Name, o.DCS.Cluster.Leader.Name = "N1", "N1"
+			o.PG.Slots = physical(map[string]wal.LSN{"n2": 1, "n3": 1})
+			o.DCS.Cluster.Status.RetainSlots = []string{"n1"}
+		}, ""},
+		{"scar 79: without a leader a cascade keeps its slot", func(o *Observation) {
+			replica(o)
+			withSlots(o)
+			o.Settings.MemberSlotsTTL = 0
+			tagged(o, "n3", "replicatefrom", "n1")
+			o.DCS.Cluster.Leader = nil
+			o.PG.Slots = physical(map[string]wal.LSN{"n3": 100})
+		}, ""},
 		{"nofailover keeps only what streams from it", func(o *Observation) {
 			standbyPermanent(o)
 			o.Settings.NoFailover = true
