@@ -70,6 +70,7 @@ func (l *Lab) rowsOf(ctx context.Context, n *Node, target string) (map[int64]boo
 	defer cancel()
 	present := map[int64]bool{}
 	err := l.queryPatiently(ctx, n, func(conn *pgx.Conn) error {
+		clear(present)
 		var queryErr error
 		err := Poll(ctx, func() bool {
 			var there bool
@@ -105,20 +106,22 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// queryPatiently tries to connect until ctx ends: a busy server may need more than one
-// attempt.
+// queryPatiently tries until ctx ends while the connection fails: a busy server may
+// need more than one attempt, and a standby may be restarted for a parameter or a
+// copied slot while it is read. use may run again and must begin anew.
 func (l *Lab) queryPatiently(ctx context.Context, n *Node, use func(*pgx.Conn) error) error {
-	var conn *pgx.Conn
-	var connErr error
+	var queryErr error
 	err := Poll(ctx, func() bool {
-		conn, connErr = l.ConnectLocal(ctx, n)
-		return connErr == nil
+		var conn *pgx.Conn
+		if conn, queryErr = l.ConnectLocal(ctx, n); queryErr != nil {
+			return false
+		}
+		queryErr = use(conn)
+		cut := conn.IsClosed()
+		closeConn(ctx, conn)
+		return queryErr == nil || !cut
 	})
-	if err != nil {
-		return errors.Join(connErr, err)
-	}
-	defer func() { closeConn(ctx, conn) }()
-	return use(conn)
+	return errors.Join(queryErr, err)
 }
 
 func (l *Lab) query(ctx context.Context, n *Node, use func(*pgx.Conn) error) error {
