@@ -75,6 +75,7 @@ func etcdctl(args []string) error {
 // docs/backup.md, word for word: the day it is switched on, and the first bad
 // night.
 func TestBackupManual(t *testing.T) {
+	onlyLong(t)
 	t.Parallel() // a cluster of its own
 	s := startSite(t, nil)
 	var hosts, ports []string

@@ -16,6 +16,7 @@ const scheduled = time.Minute + workLimit
 // A backup that is due by the schedule begins on the leader by itself; the leader
 // changes while it runs, and the new one makes it.
 func TestBackupDuringSwitchover(t *testing.T) {
+	onlyLong(t)
 	t.Parallel() // a cluster of its own
 	s := startSite(t, nil)
 	s.fill(150)

@@ -18,6 +18,7 @@ import (
 // A site that did everything by hand with pgBackRest and Patroni puts this agent
 // in Patroni's place: the same file, the same scripts, the same commands.
 func TestBackupTutorial(t *testing.T) {
+	onlyLong(t)
 	t.Parallel() // a cluster of its own
 	s := newSite(t, func(o *lab.Options) {
 		o.Nodes, o.Etcd, o.Backup = 3, 3, lab.BackupNone
