@@ -39,6 +39,7 @@ type ControlData struct {
 	MaxPreparedXacts int
 	MaxLocksPerXact  int
 	WalSegmentSize   int64 // bytes
+	WalBlockSize     int64 // bytes
 }
 
 // ControlData runs pg_controldata. It works with and without a running server.
@@ -99,6 +100,7 @@ func (c *ControlData) fields() map[string]any {
 		"max_prepared_xacts setting":         &c.MaxPreparedXacts,
 		"max_locks_per_xact setting":         &c.MaxLocksPerXact,
 		"Bytes per WAL segment":              &c.WalSegmentSize,
+		"WAL block size":                     &c.WalBlockSize,
 	}
 }
 

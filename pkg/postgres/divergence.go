@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -64,7 +65,9 @@ func (s *Server) CheckDivergence(ctx context.Context, up Upstream) (Divergence, 
 	}
 	var end wal.LSN
 	if !local.inRecovery {
-		end = s.recordEnd(ctx, local.tl, local.at)
+		if end, err = s.recordEnd(ctx, local.tl, local.at); err != nil { // then a rewind it is: it reads the WAL itself
+			s.log.Warn("where the last local WAL record ends is not known", "error", err)
+		}
 	}
 	s.log.Info("comparing timelines", "local_timeline", local.tl, "local_lsn", local.at.String(),
 		"in_recovery", local.inRecovery, "record_end", end.String(), "leader_timeline", leader.Timeline)
@@ -164,83 +167,50 @@ func (c ControlData) endPoint() (localPoint, error) {
 	return localPoint{tl: c.CheckpointTLI, at: c.CheckpointLSN}, nil
 }
 
-// recordEnd finds the position after the record at lsn, 0 when unknown.
-func (s *Server) recordEnd(ctx context.Context, tl wal.Timeline, at wal.LSN) wal.LSN {
-	out, errOut := s.waldump(ctx, tl, at, 2)
-	return parseRecordEnd(out, errOut, at)
-}
-
-// waldump prints up to n records from at on. Failing is normal: the record
-// after the last one does not exist.
-func (s *Server) waldump(ctx context.Context, tl wal.Timeline, at wal.LSN, n int) (out, errOut string) {
-	out, err := s.run(ctx, command{path: s.bin("pg_waldump"), args: []string{
-		"-t", fmt.Sprint(uint32(tl)), "-p", s.inData("pg_wal"), "-s", at.String(), "-n", fmt.Sprint(n)}})
-	var failed *CommandError
-	if errors.As(err, &failed) {
-		errOut = failed.Stderr
+// recordEnd finds the position after the record at at.
+func (s *Server) recordEnd(ctx context.Context, tl wal.Timeline, at wal.LSN) (wal.LSN, error) {
+	rec, err := s.walRecord(ctx, tl, at)
+	if err != nil {
+		return 0, err
 	}
-	return out, errOut
+	control, err := s.ControlData(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return wal.RecordEnd(at, rec.length, control.WalBlockSize, control.WalSegmentSize), nil
 }
 
-var (
-	waldumpRecord = regexp.MustCompile(`^rmgr: (\S+)\s+len .*, lsn: ([0-9A-F]+/[0-9A-F]+), prev ([0-9A-F]+/[0-9A-F]+), desc: (.*)$`)
-	waldumpAfter  = regexp.MustCompile(`error in WAL record at ([0-9A-F]+/[0-9A-F]+): (.*)`)
-	anyLSN        = regexp.MustCompile(`[0-9A-F]{1,8}/[0-9A-F]{1,8}`)
-)
-
-// walRecord is one line of pg_waldump.
+// walRecord is what pg_waldump shows of a record.
 type walRecord struct {
 	rmgr, desc string
 	lsn, prev  wal.LSN
+	length     uint32 // in bytes, with full-page images
 }
 
-func parseWaldump(out string) []walRecord {
-	var recs []walRecord
-	for _, line := range strings.Split(out, "\n") {
-		m := waldumpRecord.FindStringSubmatch(strings.TrimSpace(line))
-		if m == nil {
-			continue
-		}
-		at, err1 := wal.ParseLSN(m[2])
-		prev, err2 := wal.ParseLSN(m[3])
-		if err1 == nil && err2 == nil {
-			recs = append(recs, walRecord{rmgr: m[1], desc: m[4], lsn: at, prev: prev})
-		}
+func (s *Server) walRecord(ctx context.Context, tl wal.Timeline, at wal.LSN) (walRecord, error) {
+	out, err := s.run(ctx, command{path: s.bin("pg_waldump"), args: []string{
+		"-t", fmt.Sprint(uint32(tl)), "-p", s.inData("pg_wal"), "-s", at.String(), "-n", "1"}})
+	if err != nil {
+		return walRecord{}, err
 	}
-	return recs
+	rec, ok := parseWalRecord(out)
+	if !ok || rec.lsn != at {
+		return walRecord{}, fmt.Errorf("pg_waldump shows no record at %s of timeline %d: %q", at, tl, out)
+	}
+	return rec, nil
 }
 
-// parseRecordEnd finds where the record at at ends: at the next record, or
-// where reading the next one failed. 0 means unknown.
-func parseRecordEnd(out, errOut string, at wal.LSN) wal.LSN {
-	recs := parseWaldump(out)
-	if len(recs) == 0 || recs[0].lsn != at {
-		return 0
+var walRecordLine = regexp.MustCompile(`^rmgr: (\S+)\s+len \(rec/tot\): *\d+/ *(\d+), .*lsn: ([0-9A-F]+/[0-9A-F]+), prev ([0-9A-F]+/[0-9A-F]+), desc: (.*)$`)
+
+func parseWalRecord(line string) (walRecord, bool) {
+	m := walRecordLine.FindStringSubmatch(strings.TrimSpace(line))
+	if m == nil {
+		return walRecord{}, false
 	}
-	if len(recs) > 1 {
-		if recs[1].lsn > at && recs[1].prev == at {
-			return recs[1].lsn
-		}
-		return 0
-	}
-	for _, line := range strings.Split(errOut, "\n") {
-		m := waldumpAfter.FindStringSubmatch(line)
-		if m == nil || m[1] != at.String() {
-			continue
-		}
-		// The message names where it looked for the next record; a prev-link
-		// it found there may be named before it.
-		all := anyLSN.FindAllString(m[2], -1)
-		if len(all) == 0 {
-			return 0
-		}
-		end, err := wal.ParseLSN(all[len(all)-1])
-		if err != nil || end <= at {
-			return 0
-		}
-		return end
-	}
-	return 0
+	length, err1 := strconv.ParseUint(m[2], 10, 32)
+	at, err2 := wal.ParseLSN(m[3])
+	prev, err3 := wal.ParseLSN(m[4])
+	return walRecord{rmgr: m[1], desc: m[5], lsn: at, prev: prev, length: uint32(length)}, errors.Join(err1, err2, err3) == nil
 }
 
 // ShutdownCheckpoint gives, for a cleanly stopped primary, the position of its
@@ -256,14 +226,14 @@ func (s *Server) ShutdownCheckpoint(ctx context.Context) (checkpoint, publish wa
 		return 0, 0, nil
 	}
 	checkpoint = control.CheckpointLSN
-	out, _ := s.waldump(ctx, control.CheckpointTLI, checkpoint, 1)
-	recs := parseWaldump(out)
-	if len(recs) == 0 || recs[0].prev == 0 {
+	rec, err := s.walRecord(ctx, control.CheckpointTLI, checkpoint)
+	if err != nil {
+		s.log.Warn("what comes before the shutdown checkpoint is not known", "error", err)
 		return checkpoint, checkpoint, nil
 	}
-	out, _ = s.waldump(ctx, control.CheckpointTLI, recs[0].prev, 1)
-	if before := parseWaldump(out); len(before) > 0 && before[0].rmgr == "XLOG" && strings.HasPrefix(before[0].desc, "SWITCH") {
-		return checkpoint, before[0].lsn, nil
+	before, err := s.walRecord(ctx, control.CheckpointTLI, rec.prev)
+	if err == nil && before.rmgr == "XLOG" && strings.HasPrefix(before.desc, "SWITCH") {
+		return checkpoint, before.lsn, nil
 	}
 	return checkpoint, checkpoint, nil
 }

@@ -48,6 +48,37 @@ func (l LSN) Sub(m LSN) uint64 {
 	return uint64(l - m)
 }
 
+// Sizes of PostgreSQL's WAL pages: the alignment of records, and the headers of a
+// page and of the first page of a segment.
+const (
+	alignment   = 8
+	shortHeader = 24
+	longHeader  = 40
+)
+
+// RecordEnd returns the position after a record of length bytes (xl_tot_len) at at,
+// in pages and segments of these sizes: where the server would go on, or end its
+// timeline. A record continues behind the header of each page that it reaches. It
+// returns 0 for what no record can be.
+func RecordEnd(at LSN, length uint32, page, segment int64) LSN {
+	if page <= longHeader || segment < page || segment%page != 0 || length == 0 || at == 0 {
+		return 0
+	}
+	p, seg, left := uint64(page), uint64(segment), uint64(length)
+	for pos := uint64(at); ; {
+		room := p - pos%p
+		if left <= room {
+			return LSN(pos + (left+alignment-1)/alignment*alignment)
+		}
+		pos, left = pos+room, left-room
+		if pos%seg == 0 {
+			pos += longHeader
+		} else {
+			pos += shortHeader
+		}
+	}
+}
+
 // Switch is one line of a timeline history file: Timeline ended at LSN, for Reason.
 type Switch struct {
 	Timeline Timeline

@@ -87,3 +87,29 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestRecordEnd(t *testing.T) {
+	const page, segment = 8192, 1 << 20
+	for name, c := range map[string]struct {
+		at     LSN
+		length uint32
+		want   LSN
+	}{
+		"aligned":               {0x3000028, 112, 0x3000098},
+		"a shutdown checkpoint": {0x3000028, 114, 0x30000A0},
+		"up to the page's end":  {0x3001F88, 114, 0x3002000},
+		"over a page's end":     {0x3001F90, 114, 0x3002020},
+		"over a segment's end":  {0x30FFF90, 114, 0x3100030},
+		"over three pages":      {0x3001F90, 16560, 0x3006088},
+		"longer than a segment": {0x3000028, 1 << 20, 0x3100C38},
+		"of no length":          {0x3000028, 0, 0},
+		"at no place":           {0, 114, 0},
+	} {
+		if got := RecordEnd(c.at, c.length, page, segment); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	if RecordEnd(0x3000028, 114, 0, segment) != 0 || RecordEnd(0x3000028, 114, page, 0) != 0 || RecordEnd(0x3000028, 114, page, page+1) != 0 {
+		t.Error("sizes that the control file does not show are taken for sizes")
+	}
+}
