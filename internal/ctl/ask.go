@@ -56,7 +56,14 @@ func (r reply) refused() error {
 	if text == "" {
 		text = http.StatusText(r.status)
 	}
-	return fmt.Errorf("member %s: %s (status %d)", r.member, text, r.status)
+	cure := ""
+	switch r.status {
+	case http.StatusUnauthorized:
+		cure = "; set ctl.authentication to what restapi.authentication is there"
+	case http.StatusForbidden:
+		cure = "; set ctl.certfile and ctl.keyfile, or ask from an address that its restapi.allowlist has"
+	}
+	return fmt.Errorf("member %s: %s (status %d)%s", r.member, text, r.status, cure)
 }
 
 // isPatroni recognises Patroni's answers to what it does not know: its status

@@ -331,11 +331,19 @@ func TestBackupRunPrompt(t *testing.T) {
 }
 
 func TestBackupRefused(t *testing.T) {
-	for _, tc := range []struct{ command, request, want string }{
-		{"run --force", "POST", "Error: member pg-db-02: a backup runs already (status 409)\n"},
-		{"cancel", "DELETE", "Error: member pg-db-02: a backup runs already (status 409)\n"},
+	busy := answer{409, "a backup runs already"}
+	for _, tc := range []struct {
+		command, request string
+		answer           answer
+		want             string
+	}{
+		{"run --force", "POST", busy, "Error: member pg-db-02: a backup runs already (status 409)\n"},
+		{"cancel", "DELETE", busy, "Error: member pg-db-02: a backup runs already (status 409)\n"},
+		{"run --force", "POST", answer{401, "not authenticated"}, "Error: member pg-db-02: not authenticated (status 401); set ctl.authentication to what restapi.authentication is there\n"},
+		{"cancel", "DELETE", answer{403, "client certificate required"},
+			"Error: member pg-db-02: client certificate required (status 403); set ctl.certfile and ctl.keyfile, or ask from an address that its restapi.allowlist has\n"},
 	} {
-		leader := newFakeMember(t, answer{409, "a backup runs already"})
+		leader := newFakeMember(t, tc.answer)
 		app := following(t, &fakeCluster{cluster: asking(t, map[string]*fakeMember{"pg-db-02": leader})})
 		code := app.run(append([]string{"backup"}, strings.Fields(tc.command)...)...)
 		if code != 1 || app.err.String() != tc.want || !strings.HasPrefix(fmt.Sprint(leader.requests), "["+tc.request+" /backup ") {

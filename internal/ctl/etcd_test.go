@@ -89,3 +89,46 @@ func TestAgainstEtcd(t *testing.T) {
 		t.Errorf("want one line that names the endpoint, got %q", text)
 	}
 }
+
+// TestEtcdWithPasswords: no password, a wrong one, and a user that may only read.
+func TestEtcdWithPasswords(t *testing.T) {
+	server, client := etcdWith(t, healthy)
+	ctx := t.Context()
+	may := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	may(client.RoleAdd(ctx, "reader"))
+	may(client.RoleGrantPermission(ctx, "reader", "/service/", clientv3.GetPrefixRangeEnd("/service/"), clientv3.PermissionType(clientv3.PermRead)))
+	may(client.RoleAdd(ctx, "root"))
+	for user, role := range map[string]string{"root": "root", "ops": "reader"} {
+		may(client.UserAdd(ctx, user, "right"))
+		may(client.UserGrantRole(ctx, user, role))
+	}
+	may(client.AuthEnable(ctx))
+
+	for name, c := range map[string]struct {
+		environ []string
+		lines   []string
+		verb    string
+	}{
+		"none":  {nil, []string{"list", "list --all", "pause"}, "read"},
+		"wrong": {[]string{"PATRONI_ETCD3_USERNAME=ops", "PATRONI_ETCD3_PASSWORD=canary"}, []string{"list", "list --all", "pause", "edit-config -s ttl=31 --force", "switchover --force"}, "read"},
+		"may not write": {[]string{"PATRONI_ETCD3_USERNAME=ops", "PATRONI_ETCD3_PASSWORD=right"},
+			[]string{"edit-config -s ttl=31 --force", "remove pg-ha-cluster"}, ""},
+	} {
+		for _, line := range c.lines {
+			t.Run(name+"/"+line, func(t *testing.T) {
+				app := newTestApp(t, nil)
+				app.Environ = append([]string{"PATRONI_SCOPE=pg-ha-cluster", "PATRONI_ETCD3_HOST=" + server.Members[0].Addr()}, c.environ...)
+				app.answer("pg-ha-cluster\nYes I am aware\npg-db-02\n")
+				oneLineOf(t, app, app.run(strings.Fields(line)...), "Error: cannot "+c.verb, "http://"+server.Members[0].Addr(), "refused by etcd", "check the user, the password and the permissions")
+				if strings.Contains(app.err.String()+app.out.String(), "canary") {
+					t.Errorf("the password shows in %q", app.err.String())
+				}
+			})
+		}
+	}
+}
