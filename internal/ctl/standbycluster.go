@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgha/pgha/internal/plain"
+	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/ha"
 )
@@ -131,6 +132,8 @@ func (a *App) followRole(ctx context.Context, s *session, name, oldLeader string
 		switch {
 		case done:
 			state = fmt.Sprintf("cluster is successfully %sd", to.verb)
+		case to.takenBack(c):
+			return false, refuse("The change was taken back: somebody has changed standby_cluster in /config meanwhile")
 		case to.standby != nil:
 			state += a.notDemoted(ctx, s, c)
 		}
@@ -148,6 +151,15 @@ func (a *App) followRole(ctx context.Context, s *session, name, oldLeader string
 	}
 	a.printf("%s", walEnd(last))
 	return nil
+}
+
+// takenBack tells whether /config says the opposite by now.
+func (to roleChange) takenBack(c *dcs.Cluster) bool {
+	if c.Config == nil {
+		return false
+	}
+	dyn, err := config.ParseDynamic(c.Config.Raw)
+	return err == nil && dyn != nil && (dyn.StandbyCluster != nil) != (to.standby != nil)
 }
 
 // notDemoted is what a leader says that stays a primary although it is to be a

@@ -65,7 +65,9 @@ func TestFollowRole(t *testing.T) {
 	states := func() []*dcs.Cluster {
 		var all []*dcs.Cluster
 		for range 5 {
-			all = append(all, asking(t, map[string]*fakeMember{"pg-db-02": member}))
+			c := asking(t, map[string]*fakeMember{"pg-db-02": member})
+			c.Config = standbyOfH()
+			all = append(all, c)
 		}
 		all[1].Leader = nil
 		all[2].Leader.Name, all[2].Member("pg-db-01").Role, all[2].Member("pg-db-02").State = "pg-db-01", "standby_leader", "stopped"
@@ -89,6 +91,7 @@ func TestFollowRole(t *testing.T) {
 	// A leader that does not follow the server named says why.
 	unwilling := newFakeMember(t, answer{200, "{}"}, answer{200, `{"member":"pg-db-02","reason":"standby_refused","doing":"not becoming a standby of h: connection refused"}`})
 	primary, done := asking(t, map[string]*fakeMember{"pg-db-02": unwilling}), states[3]
+	primary.Config = standbyOfH()
 	fake = &fakeCluster{cluster: primary}
 	fake.onRead = func(n int) {
 		if n == 3 {
@@ -99,6 +102,26 @@ func TestFollowRole(t *testing.T) {
 	held := aligned + "cluster is unlocked: False, leader role: primary, leader state: running; pg-db-02 is not becoming a standby of h: connection refused (promote-cluster takes the change back)\n"
 	if app.run("demote-cluster", "--host", "h", "--force"); !strings.Contains(app.out.String(), held) {
 		t.Errorf("got\n%s", app.out.String())
+	}
+
+	// Somebody takes it back: there is nothing to wait for any more.
+	for command, after := range map[string]*dcs.Config{"demote-cluster --host h": {Raw: []byte(`{"ttl":30}`)}, "promote-cluster": standbyOfH()} {
+		answers := newFakeMember(t, answer{200, "{}"})
+		before, changed := asking(t, map[string]*fakeMember{"pg-db-02": answers}), asking(t, map[string]*fakeMember{"pg-db-02": answers})
+		changed.Config = after
+		if command == "promote-cluster" {
+			before.Member("pg-db-02").Role, changed.Member("pg-db-02").Role = "standby_leader", "standby_leader"
+		}
+		fake = &fakeCluster{cluster: before}
+		fake.onRead = func(n int) {
+			if n > 1 {
+				fake.cluster = changed
+			}
+		}
+		app = following(t, fake)
+		if code := app.run(append(strings.Fields(command), "--force")...); code != 1 || app.err.String() != "Error: The change was taken back: somebody has changed standby_cluster in /config meanwhile\n" {
+			t.Errorf("%s: exit %d, stderr %q", command, code, app.err.String())
+		}
 	}
 
 	// Ctrl-C leaves it to itself.
@@ -115,3 +138,6 @@ func TestFollowRole(t *testing.T) {
 		t.Errorf("exit %d, stderr %q", code, app.err.String())
 	}
 }
+
+// standbyOfH is /config after demote-cluster --host h.
+func standbyOfH() *dcs.Config { return &dcs.Config{Raw: []byte(`{"standby_cluster":{"host":"h"}}`)} }
