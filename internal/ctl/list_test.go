@@ -92,6 +92,11 @@ func TestListDetails(t *testing.T) {
 		want: "\nCluster\tMember\tHost\tRole\tState\tTL\tReceive LSN\tReceive Lag\tReplay LSN\tReplay Lag\n" +
 			"pg-ha-cluster\ta\t10.0.0.1\tLeader\trunning\t\t\t\t\t\n",
 	}, {
+		name: "a leader that cannot follow the remote stays a primary", args: "-f tsv",
+		keys: map[string]string{"config": `{"standby_cluster":{"host":"x"}}`, "leader": "a", "members/a": member + `,"role":"primary"}`},
+		want: "\nCluster\tMember\tHost\tRole\tState\tTL\tReceive LSN\tReceive Lag\tReplay LSN\tReplay Lag\n" +
+			"pg-ha-cluster\ta\t10.0.0.1\tLeader\trunning\t\t\t\t\t\n",
+	}, {
 		name: "one unusual port", args: "-f tsv",
 		keys: map[string]string{"leader": "a", "members/a": `{"conn_url":"postgres://[::1]:6432/postgres","state":"running"}`},
 		want: "\nCluster\tMember\tHost\tRole\tState\tTL\tReceive LSN\tReceive Lag\tReplay LSN\tReplay Lag\n" +

@@ -58,7 +58,7 @@ func describeMembers(c *dcs.Cluster) []memberInfo {
 func describeMember(c *dcs.Cluster, dyn *config.Dynamic, m *dcs.Member) memberInfo {
 	info := memberInfo{
 		name:           m.Name,
-		role:           roleTitle(c, dyn, m.Name),
+		role:           roleTitle(c, dyn, m),
 		state:          m.State,
 		timeline:       m.Timeline,
 		leader:         m.Name == c.LeaderName(),
@@ -87,13 +87,15 @@ const (
 	roleReplica       = "Replica"
 )
 
-func roleTitle(c *dcs.Cluster, dyn *config.Dynamic, name string) string {
+// roleTitle is the role in the table. A leader that was to become a standby
+// leader, and cannot follow the remote, stays a primary (docs/compatibility.md).
+func roleTitle(c *dcs.Cluster, dyn *config.Dynamic, m *dcs.Member) string {
 	switch {
-	case name == c.LeaderName() && dyn.StandbyCluster != nil:
+	case m.Name == c.LeaderName() && dyn.StandbyCluster != nil && m.Role != "primary":
 		return roleStandbyLeader
-	case name == c.LeaderName():
+	case m.Name == c.LeaderName():
 		return roleLeader
-	case c.Sync == nil || c.Sync.Leader == "" || !c.Sync.Has(name):
+	case c.Sync == nil || c.Sync.Leader == "" || !c.Sync.Has(m.Name):
 		return roleReplica
 	case dyn.SynchronousMode == config.SyncQuorum:
 		return roleQuorumStandby

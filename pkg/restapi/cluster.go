@@ -77,7 +77,7 @@ func memberObject(c *dcs.Cluster, m *dcs.Member, mode config.SyncMode, standbyCl
 
 func memberRole(c *dcs.Cluster, m *dcs.Member, mode config.SyncMode, standbyCluster bool) string {
 	switch {
-	case m.Name == c.LeaderName() && standbyCluster:
+	case m.Name == c.LeaderName() && standbyCluster && m.Role != rolePrimary: // one that cannot follow the remote stays a primary
 		return roleStandbyLd
 	case m.Name == c.LeaderName():
 		return "leader"

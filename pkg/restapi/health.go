@@ -28,7 +28,9 @@ const (
 type Facts struct {
 	View *ha.View
 	Now  ha.Instant
-	// Mode and StandbyCluster come from the dynamic configuration in View.
+	// Mode and StandbyCluster come from the dynamic configuration in View. A
+	// leader that takes writes all the same, because it cannot follow the remote
+	// named there, is that of a cluster of its own: clients need it.
 	Mode           config.SyncMode
 	StandbyCluster bool
 	// Sample gives the newest position this node has, fresh or not; called only
@@ -103,11 +105,11 @@ func (f Facts) standbyLeader() bool {
 // primary answers /primary (safety S14): the lock is held, its deadline has not
 // passed, and PostgreSQL is out of recovery.
 func (f Facts) primary() bool {
-	if f.StandbyCluster {
-		return false
-	}
-	if f.blindPause() {
+	switch {
+	case f.blindPause():
 		return outOfRecovery(f.View)
+	case f.StandbyCluster:
+		return false
 	}
 	return f.View.IsLeader(f.Now) && outOfRecovery(f.View)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,6 +127,9 @@ var primaryCases = []healthCase{
 	{"paused, no cluster view, no lock", func(_ *Facts, v *ha.View, _ *ha.Sample) {
 		v.Paused, v.Leading, v.ClusterAt = true, false, testNow.Add(-time.Minute)
 	}, map[string]int{"/primary": 200, "/leader": 200, "/standby-leader": 503}},
+	{"paused, no cluster view, no lock, to be a standby cluster", func(f *Facts, v *ha.View, _ *ha.Sample) {
+		f.StandbyCluster, v.Paused, v.Leading, v.ClusterAt = true, true, false, testNow.Add(-time.Minute)
+	}, map[string]int{"/primary": 200, "/leader": 200, "/standby-leader": 503}},
 	{"no cluster view, lock valid", func(_ *Facts, v *ha.View, _ *ha.Sample) { v.ClusterAt = testNow.Add(-time.Minute) },
 		map[string]int{"/primary": 200, "/read-only-sync": 503}},
 }
@@ -151,6 +155,28 @@ func TestEvaluate(t *testing.T) {
 	}
 	run(t, replicaFacts, replicaCases)
 	run(t, primaryFacts, primaryCases)
+}
+
+// TestPrimaryThatCannotFollow: standby_cluster names a remote that this leader
+// cannot follow, or does not yet. It takes writes, so that clients are sent to it.
+func TestPrimaryThatCannotFollow(t *testing.T) {
+	a := newAgent(t, "healthy-async", "pg-db-02")
+	setConfig(a, `{"standby_cluster":{"host":"typo"}}`)
+	h := newServer(t, a, Settings{}).Handler()
+	for path, want := range map[string]int{
+		"/": 200, "/primary": 200, "/leader": 200, "/read-write": 200, "/read-only": 200, "/read-only-sync": 200, "/standby-leader": 503, "/replica": 503,
+	} {
+		if got := ask(h, http.MethodGet, path, ""); got.Code != want {
+			t.Errorf("%s: %d, want %d", path, got.Code, want)
+		}
+	}
+	if got := ask(h, http.MethodGet, "/cluster", "").Body.String(); !strings.Contains(got, `"name": "pg-db-02", "role": "leader", "state": "running"`) {
+		t.Errorf("GET /cluster: %s", got)
+	}
+	a.update(func(v *ha.View) { v.AnswerUntil = a.now })
+	if got := ask(h, http.MethodGet, "/primary", ""); got.Code != 503 {
+		t.Errorf("past the deadline: %d", got.Code)
+	}
 }
 
 func cut(target string) (path, query string, ok bool) {

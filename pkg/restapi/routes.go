@@ -124,7 +124,8 @@ func (s *Server) fallback(w http.ResponseWriter, req *http.Request) {
 // facts joins what the health rules need.
 func (s *Server) facts(v *ha.View, now ha.Instant, sample func() ha.Sample) Facts {
 	d := s.derived.of(v)
-	return Facts{View: v, Now: now, Mode: d.mode, StandbyCluster: d.standbyCluster, Sample: sample}
+	standby := d.standbyCluster && !(v.IsLeader(now) && outOfRecovery(v))
+	return Facts{View: v, Now: now, Mode: d.mode, StandbyCluster: standby, Sample: sample}
 }
 
 // queryOf parses the query; nil without one, which is the common case.
