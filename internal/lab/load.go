@@ -42,11 +42,11 @@ type Load struct {
 // PrepareLoad creates the table of the workloads on the primary, anew if it is
 // there: ids of a Load are unique in its own table only.
 func (l *Lab) PrepareLoad(ctx context.Context, primary *Node) error {
-	conn, err := l.Connect(ctx, primary)
+	conn, err := l.ConnectSoon(ctx, primary)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer func() { closeConn(ctx, conn) }()
 	// A call of a load that was stopped goes on for a while, and would go on in the
 	// new table.
 	_, err = conn.Exec(ctx, `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE 'CALL pgha_lab.%';
@@ -274,6 +274,26 @@ func (l *Lab) Connect(ctx context.Context, n *Node) (*pgx.Conn, error) {
 // ConnectLocal opens it as a program on the node itself.
 func (l *Lab) ConnectLocal(ctx context.Context, n *Node) (*pgx.Conn, error) {
 	return l.connect(ctx, n, l.dialOn(n), nil)
+}
+
+// connectPatience is what a server may need until it takes a connection: one on a busy
+// machine is late, and one that is being restarted refuses for a while.
+const connectPatience = 30 * time.Second
+
+// ConnectSoon is ConnectLocal that tries again for a while.
+func (l *Lab) ConnectSoon(ctx context.Context, n *Node) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
+	var conn *pgx.Conn
+	var last error
+	err := Poll(ctx, func() bool {
+		conn, last = l.ConnectLocal(ctx, n)
+		return last == nil
+	})
+	if err != nil {
+		return nil, errors.Join(last, err)
+	}
+	return conn, nil
 }
 
 // ConnectHearing is ConnectLocal with every notice of the server given to heard.

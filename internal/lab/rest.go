@@ -264,15 +264,20 @@ type Switch struct {
 	LSN uint64
 }
 
-// History reads GET /history of a node.
+// History reads GET /history of a node, when it answers; ctx should have a deadline.
 func (l *Lab) History(ctx context.Context, n *Node) ([]Switch, error) {
 	var rows [][]any
-	code, err := l.get(ctx, n.REST, "/history", &rows)
+	var last error
+	err := Poll(ctx, func() bool {
+		code, err := l.get(ctx, n.REST, "/history", &rows)
+		if err == nil && code != http.StatusOK {
+			err = fmt.Errorf("status %d", code)
+		}
+		last = err
+		return err == nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read history: %w", err)
-	}
-	if code != http.StatusOK {
-		return nil, fmt.Errorf("read history: status %d", code)
+		return nil, fmt.Errorf("read history: %w", errors.Join(last, err))
 	}
 	var out []Switch
 	for _, row := range rows {

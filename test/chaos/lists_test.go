@@ -36,7 +36,7 @@ type listLoad struct {
 }
 
 func newListLoad(ctx context.Context, l *lab.Lab, primary *lab.Node) (*listLoad, error) {
-	conn, err := l.Connect(ctx, primary)
+	conn, err := l.ConnectSoon(ctx, primary)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (l *listLoad) stop() {
 
 // judge reads the lists of the primary and compares them with what the clients saw.
 func (l *listLoad) judge(ctx context.Context, primary *lab.Node) (lines []string, transactions int, err error) {
-	conn, err := l.lab.ConnectLocal(ctx, primary)
+	conn, err := l.lab.ConnectSoon(ctx, primary)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -41,7 +41,7 @@ type registerLoad struct {
 }
 
 func newRegisterLoad(ctx context.Context, l *lab.Lab, primary *lab.Node) (*registerLoad, error) {
-	conn, err := l.Connect(ctx, primary)
+	conn, err := l.ConnectSoon(ctx, primary)
 	if err != nil {
 		return nil, err
 	}
