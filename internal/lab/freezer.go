@@ -65,7 +65,7 @@ func (f *freezer) take(h *host) error {
 // set writes a state and waits for it: a process in the kernel stops when it leaves it.
 func (f *freezer) set(value, want string) error {
 	path := filepath.Join(f.dir, f.state)
-	deadline := Boottime() + 5*time.Second
+	deadline := Boottime() + 20*time.Second
 	for {
 		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
 			return fmt.Errorf("set %s: %w", path, err)
