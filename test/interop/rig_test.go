@@ -18,8 +18,8 @@ const (
 	ttl          = 20 * time.Second
 	loopWait     = 1 * time.Second
 	retryTimeout = 3 * time.Second
-	failover     = ttl + 25*time.Second
-	settle       = 90 * time.Second
+	failover     = ttl + 40*time.Second
+	settle       = 3 * time.Minute
 )
 
 func TestMain(m *testing.M) {
@@ -47,13 +47,14 @@ type cluster struct {
 	ctx     context.Context
 	patroni string
 	load    *lab.Load
+	stalls  *lab.Stalls
 }
 
 // start builds a cluster all of whose agents are Patroni's at first; pgha's, with
 // patroni "". change, if given, changes the lab's options.
 func start(t *testing.T, patroni string, change func(*lab.Options)) *cluster {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	t.Cleanup(cancel)
 	c := &cluster{T: t, ctx: ctx, patroni: patroni}
 	dir, err := os.MkdirTemp("", "pgha-interop-")
@@ -81,6 +82,7 @@ func start(t *testing.T, patroni string, change func(*lab.Options)) *cluster {
 	c.must(c.PrepareLoad(ctx, leader))
 	c.load = c.NewLoad()
 	c.load.Writer(ctx, 5*time.Millisecond)
+	c.stalls = c.WatchMachine(ctx)
 	c.acked()
 	return c
 }
@@ -89,6 +91,7 @@ func start(t *testing.T, patroni string, change func(*lab.Options)) *cluster {
 func (c *cluster) end() {
 	if c.load != nil {
 		c.load.Stop()
+		c.stalls.Stop()
 	}
 	if c.Failed() {
 		var b strings.Builder
