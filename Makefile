@@ -47,7 +47,7 @@ unit:
 
 # Real clusters; as root in network namespaces, otherwise on loopback.
 e2e: build
-	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 40m -v ./test/e2e
+	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 90m -v ./test/e2e
 
 # The rows that are too long for 'make test'; many of them about backups.
 # ROWS=Disks runs those of that name only.
@@ -80,7 +80,7 @@ chaos-long:
 	@$(MAKE) --no-print-directory build
 	$(CHAOS) 'TestChaosLong$$' -chaos.docs=$(CURDIR)/docs -chaos.long=$(CHAOSTIME) -chaos.modes=$(or $(MODES),$(LONGMODES)) $(if $(SLACK),-chaos.slack=$(SLACK))
 
-# A few short rows with a ttl of 5 s; nothing is written.
+# A few short rows; nothing is written.
 chaos-quick:
 	@scripts/deps.sh chaos
 	@$(MAKE) --no-print-directory build
@@ -91,7 +91,7 @@ chaos-quick:
 interop:
 	@scripts/deps.sh patroni
 	@$(MAKE) --no-print-directory build
-	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/interop
+	$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 40m -v ./test/interop
 
 # The same with the Patroni (4.0.7) and the vip-manager of Debian trixie, which are
 # fetched once and not installed.
@@ -99,7 +99,7 @@ interop-trixie:
 	@scripts/deps.sh chaos
 	@$(MAKE) --no-print-directory build
 	@programs=$$(test/interop/trixie.sh) && PGHA_PATRONI=$$programs/patroni PGHA_VIP_MANAGER=$$programs/vip-manager \
-		$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 20m -v ./test/interop
+		$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 40m -v ./test/interop
 
 # The driver's own tests, and the core of the end-to-end tests, with the PostgreSQL 17
 # and the pgBackRest of Debian trixie, which are fetched once and not installed. As root.
@@ -109,7 +109,7 @@ test-pg17:
 	@$(MAKE) --no-print-directory build
 	@pgbin=$$(test/pg17/tree.sh) && export PGHA_PGBIN=$$pgbin PATH=$$pgbin:$$PATH && \
 		$(PROGRESS) testing $(GO) test -count=1 -timeout 20m ./pkg/postgres && \
-		$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 30m -v ./test/e2e -run '$(or $(ROWS),$(PG17_ROWS))'
+		$(PROGRESS) testing $(GO) test -tags e2e -count=1 -timeout 60m -v ./test/e2e -run '$(or $(ROWS),$(PG17_ROWS))'
 
 # pgha beside Patroni, as root, on a machine that does nothing else meanwhile; the
 # table goes into docs/benchmarks.md.

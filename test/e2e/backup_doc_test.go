@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -58,12 +57,12 @@ func etcdctl(args []string) error {
 	if len(args) != 5 || args[0] != "--endpoints" || args[2] != "del" || args[3] != "--prefix" {
 		return fmt.Errorf("etcdctl: not what the document may say: %v", args)
 	}
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{args[1]}, DialTimeout: 5 * time.Second})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{args[1]}, DialTimeout: settle})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), settle)
 	defer cancel()
 	gone, err := client.Delete(ctx, args[4], clientv3.WithPrefix())
 	if err == nil {

@@ -19,10 +19,11 @@ import (
 const (
 	// siteLimit bounds a whole row on a cluster of its own, longLimit one that
 	// goes through many points of failure.
-	siteLimit = 4 * time.Minute
-	longLimit = 15 * time.Minute
-	// workLimit bounds one backup, restore or copy of the few megabytes here.
-	workLimit = 90 * time.Second
+	siteLimit = 15 * time.Minute
+	longLimit = 30 * time.Minute
+	// workLimit bounds one backup, restore or copy of the few megabytes here, beside
+	// another such row.
+	workLimit = 4 * time.Minute
 
 	watchPeriod = 15 * time.Millisecond
 )
@@ -182,7 +183,7 @@ func (s *site) value(n *lab.Node, sql string) string {
 func (s *site) ask(n *lab.Node, sql string) (string, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, workLimit)
 	defer cancel()
-	conn, err := s.ConnectLocal(ctx, n)
+	conn, err := s.ConnectSoon(ctx, n)
 	if err != nil {
 		return "", err
 	}
@@ -274,17 +275,20 @@ const fillStep = 5
 // timeline is that of the leader.
 func (s *site) timeline() int {
 	s.Helper()
-	var c lab.Cluster
-	if _, err := s.Get(s.ctx, s.leader, "/cluster", &c); err != nil {
-		s.Fatal(err)
-	}
-	for _, m := range c.Members {
-		if m.Role == "leader" {
-			return m.Timeline
+	timeline := 0
+	s.await("the leader's timeline", func() bool {
+		var c lab.Cluster
+		if code, err := s.Get(s.ctx, s.leader, "/cluster", &c); err != nil || code != http.StatusOK {
+			return false
 		}
-	}
-	s.Fatalf("no leader in %s", c)
-	return 0
+		for _, m := range c.Members {
+			if m.Role == "leader" {
+				timeline = m.Timeline
+			}
+		}
+		return timeline > 0
+	})
+	return timeline
 }
 
 // ctl runs pghactl on the leader's host; it must succeed.
@@ -336,13 +340,18 @@ func (s *site) backups() []restapi.BackupEntry {
 // backup makes one by pghactl and gives it.
 func (s *site) backup(kind string) restapi.BackupEntry {
 	s.Helper()
+	before := ""
+	if doc, err := s.document(s.leader); err == nil && len(doc.Backups) > 0 {
+		before = doc.Backups[len(doc.Backups)-1].Label
+	}
 	began := lab.Boottime()
 	s.ctl("backup", "run", "--type", kind, "--force")
 	took := lab.Boottime() - began
-	list := s.backups()
-	if len(list) == 0 {
-		s.Fatal("a backup was made, and the list is empty")
-	}
+	var list []restapi.BackupEntry
+	s.await("the backup in the list", func() bool {
+		list = s.backups()
+		return len(list) > 0 && list[len(list)-1].Label != before
+	})
 	b := list[len(list)-1]
 	if b.Type != kind {
 		s.Fatalf("asked for a %s backup, the newest is %+v", kind, b)
