@@ -18,7 +18,7 @@ func diskLab(t *testing.T) *row {
 	if l.Options().Network != lab.Namespaces {
 		t.Skip("disks of their own need root")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), rowLimit)
 	r := &row{T: t, Lab: l, ctx: ctx}
 	t.Cleanup(func() {
 		cancel()
@@ -28,22 +28,15 @@ func diskLab(t *testing.T) *row {
 		if r.load != nil {
 			r.load.Stop()
 			r.roles.Stop()
+			r.stalls.Stop()
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	boot(t, l)
-	var err error
-	r.leader, err = l.WaitLeader(ctx, nil)
-	r.must(err)
-	r.must(l.PrepareLoad(ctx, r.leader))
-	r.load = l.NewLoad()
-	r.load.Writer(ctx, writerPeriod)
-	r.load.Probers(ctx, proberPeriod)
-	r.roles = l.WatchRoles(ctx, rolePeriod)
-	r.acked(lab.Boottime())
-	r.began = lab.Boottime()
+	r.leader = r.soleLeader()
+	r.underLoad()
 	return r
 }
 

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"net/http"
 	"syscall"
 	"testing"
@@ -16,15 +15,7 @@ import (
 // it will ask.
 func failsafe(r *row) {
 	r.Helper()
-	r.must(r.Patch(r.ctx, map[string]any{"failsafe_mode": true}))
-	r.Cleanup(func() { // the row's own context is over by then; the next rows expect the usual
-		ctx, cancel := context.WithTimeout(context.Background(), settle)
-		defer cancel()
-		if err := r.Patch(ctx, map[string]any{"failsafe_mode": nil}); err != nil {
-			r.Errorf("switch failsafe_mode off: %v", err)
-			cluster.broken = true
-		}
-	})
+	r.configure(object{"failsafe_mode": true})
 	r.eventually("every member in /failsafe", func() bool {
 		var members map[string]string
 		code, err := r.Get(r.ctx, r.leader, "/failsafe", &members)

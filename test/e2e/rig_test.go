@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -24,8 +26,11 @@ const (
 
 	// failover bounds the wait for a new leader after the loss of one: the
 	// lease, and plenty for a slow machine.
-	failover = ttl + 20*time.Second
+	failover = ttl + 40*time.Second
 	settle   = 60 * time.Second
+	// bootLimit bounds the making of a cluster, rowLimit a whole row.
+	bootLimit = 3 * time.Minute
+	rowLimit  = 8 * time.Minute
 
 	writerPeriod = 5 * time.Millisecond
 	proberPeriod = 20 * time.Millisecond
@@ -53,8 +58,9 @@ func TestMain(m *testing.M) {
 var cluster struct {
 	sync.Mutex
 	lab    *lab.Lab
-	broken bool // a row failed: build a new one
-	built  int
+	broken bool // build a new one for the next row
+	failed bool // a row did: its logs stay
+	config any  // /config when it was new
 }
 
 func tearDown() error {
@@ -64,7 +70,9 @@ func tearDown() error {
 	dir := cluster.lab.Options().Dir
 	err := cluster.lab.Close()
 	cluster.lab = nil
-	if cluster.broken || os.Getenv("PGHA_E2E_KEEP") != "" {
+	failed := cluster.failed
+	cluster.failed = false
+	if failed || os.Getenv("PGHA_E2E_KEEP") != "" {
 		fmt.Fprintln(os.Stderr, "logs stay in", dir)
 		return err
 	}
@@ -82,14 +90,22 @@ func sharedLab(t *testing.T) *lab.Lab {
 	if err := tearDown(); err != nil {
 		t.Fatal(err)
 	}
-	cluster.broken = true // until it stands
+	cluster.broken, cluster.failed = true, true // until it stands
 	l := newLab(t, func(o *lab.Options) {
 		o.DCS = object{"postgresql": object{"use_pg_rewind": true, "use_slots": true, // logical decoding cannot be had without a restart
 			"parameters": object{"max_connections": 60, "max_wal_senders": 10, "max_replication_slots": 10, "wal_level": "logical"}}}
 	})
 	cluster.lab = l
 	boot(t, l)
-	cluster.broken = false
+	ctx, cancel := context.WithTimeout(t.Context(), settle)
+	defer cancel()
+	if err := lab.Poll(ctx, func() bool {
+		code, err := l.Get(ctx, l.Nodes[0], "/config", &cluster.config)
+		return err == nil && code == http.StatusOK
+	}); err != nil {
+		t.Fatalf("read /config of the new cluster: %v", err)
+	}
+	cluster.broken, cluster.failed = false, false
 	return l
 }
 
@@ -136,7 +152,7 @@ func newLab(t *testing.T, change func(*lab.Options)) *lab.Lab {
 // boot starts three empty nodes together and reports how long it took.
 func boot(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), settle)
+	ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
 	defer cancel()
 	fail := func(err error) {
 		if err != nil {
@@ -172,6 +188,7 @@ type row struct {
 	ctx    context.Context
 	load   *lab.Load
 	roles  *lab.Roles
+	stalls *lab.Stalls
 	leader *lab.Node // when the row began
 	began  time.Duration
 }
@@ -179,25 +196,73 @@ type row struct {
 // begin waits for a healthy cluster and puts it under load.
 func begin(t *testing.T) *row {
 	t.Helper()
-	l := sharedLab(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), rowLimit)
 	t.Cleanup(cancel)
-	r := &row{T: t, Lab: l, ctx: ctx}
+	r := &row{T: t, Lab: sharedLab(t), ctx: ctx}
 	t.Cleanup(r.afterwards)
-	wait, stop := context.WithTimeout(ctx, settle)
-	defer stop()
-	_, err := l.WaitStreaming(wait)
-	r.must(err)
-	r.leader, err = l.WaitLeader(wait, nil)
-	r.must(err)
-	r.must(l.PrepareLoad(ctx, r.leader))
-	r.load = l.NewLoad()
-	r.load.Writer(ctx, writerPeriod)
-	r.load.Probers(ctx, proberPeriod)
-	r.roles = l.WatchRoles(ctx, rolePeriod)
+	r.streaming(0)
+	if left := r.leftOver(); left != "" { // that is no fault of this row
+		t.Logf("the row before left something behind, so there is a new cluster: %s", left)
+		cluster.broken = true
+		r.Lab = sharedLab(t)
+		r.streaming(0)
+	}
+	r.leader = r.soleLeader()
+	r.underLoad()
+	return r
+}
+
+// underLoad begins to write, and to watch.
+func (r *row) underLoad() {
+	r.Helper()
+	r.must(r.PrepareLoad(r.ctx, r.leader))
+	r.load = r.NewLoad()
+	r.load.Writer(r.ctx, writerPeriod)
+	r.load.Probers(r.ctx, proberPeriod)
+	r.roles = r.WatchRoles(r.ctx, rolePeriod)
+	r.stalls = r.WatchMachine(r.ctx)
 	r.acked(lab.Boottime())
 	r.began = lab.Boottime()
-	return r
+}
+
+// leftOver waits until nothing of an earlier row is to be seen, and says what still is.
+func (r *row) leftOver() (what string) {
+	ctx, cancel := context.WithTimeout(r.ctx, settle)
+	defer cancel()
+	_ = lab.Poll(ctx, func() bool {
+		what = ""
+		for _, n := range r.Nodes {
+			if what = r.leftAt(n); what != "" {
+				return false
+			}
+		}
+		return true
+	})
+	return what
+}
+
+func (r *row) leftAt(n *lab.Node) string {
+	var config any
+	if code, err := r.Get(r.ctx, n, "/config", &config); err != nil || code != http.StatusOK {
+		return fmt.Sprintf("/config of %s: %d, %v", n.Name, code, err)
+	}
+	if !reflect.DeepEqual(config, cluster.config) {
+		return fmt.Sprintf("/config of %s is %v, and was %v", n.Name, config, cluster.config)
+	}
+	var status object
+	if _, err := r.Get(r.ctx, n, "/patroni", &status); err != nil {
+		return fmt.Sprintf("/patroni of %s: %v", n.Name, err)
+	}
+	own, _ := status["pgha"].(object)
+	for name, value := range map[string]any{
+		"pause": status["pause"], "tags": status["tags"], "pending_restart": status["pending_restart_reason"],
+		"scheduled_restart": status["scheduled_restart"], "quarantine": own["quarantine"], "fault": own["fault"], "operation": own["operation"],
+	} {
+		if value != nil {
+			return fmt.Sprintf("%s of %s is %v", name, n.Name, value)
+		}
+	}
+	return ""
 }
 
 // afterwards stops the load; a failed row shows the logs and has the cluster
@@ -209,9 +274,12 @@ func (r *row) afterwards() {
 	if r.roles != nil {
 		r.roles.Stop()
 	}
+	if r.stalls != nil {
+		r.stalls.Stop()
+	}
 	if r.Failed() {
 		logs(r.T, r.Lab)
-		cluster.broken = true
+		cluster.broken, cluster.failed = true, true
 	}
 }
 
@@ -238,6 +306,16 @@ func (r *row) newLeader(old *lab.Node) *lab.Node {
 	ctx, cancel := context.WithTimeout(r.ctx, failover)
 	defer cancel()
 	n, err := r.WaitLeader(ctx, lab.Except(old))
+	r.must(err)
+	return n
+}
+
+// soleLeader waits until one node alone leads.
+func (r *row) soleLeader() *lab.Node {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, failover)
+	defer cancel()
+	n, err := r.WaitLeader(ctx, nil)
 	r.must(err)
 	return n
 }
@@ -274,10 +352,9 @@ const (
 func (r *row) finish(allowed loss) {
 	r.Helper()
 	r.streaming(0)
-	ctx, cancel := context.WithTimeout(r.ctx, settle)
+	leader := r.soleLeader()
+	ctx, cancel := context.WithTimeout(r.ctx, 2*settle)
 	defer cancel()
-	leader, err := r.WaitLeader(ctx, nil)
-	r.must(err)
 	r.load.Stop()
 	history := r.load.History()
 	audit, err := r.Audit(ctx, history, leader)
@@ -314,11 +391,7 @@ func (r *row) eventually(what string, done func() bool) {
 // sameLeader checks that nobody else was elected.
 func (r *row) sameLeader() {
 	r.Helper()
-	ctx, cancel := context.WithTimeout(r.ctx, failover)
-	defer cancel()
-	n, err := r.WaitLeader(ctx, nil)
-	r.must(err)
-	if n != r.leader {
+	if n := r.soleLeader(); n != r.leader {
 		r.Errorf("leader changed from %s to %s without need", r.leader.Name, n.Name)
 	}
 	seen := map[string]bool{}

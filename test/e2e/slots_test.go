@@ -39,16 +39,19 @@ func (r *row) slots(n *lab.Node) map[string]string {
 	return out
 }
 
+// allSlots waits for the server's answer.
+func (r *row) allSlots(n *lab.Node) (slots map[string]string) {
+	r.Helper()
+	r.eventually("the slots of "+n.Name, func() bool { slots = r.slots(n); return slots != nil })
+	return slots
+}
+
 func (r *row) exec(n *lab.Node, sql string) {
 	r.Helper()
-	var conn *pgx.Conn
-	r.eventually("a session on "+n.Name, func() bool {
-		var err error
-		conn, err = r.Connect(r.ctx, n)
-		return err == nil
-	})
+	conn, err := r.ConnectSoon(r.ctx, n)
+	r.must(err)
 	defer func() { _ = conn.Close(r.ctx) }()
-	_, err := conn.Exec(r.ctx, sql)
+	_, err = conn.Exec(r.ctx, sql)
 	r.must(err)
 }
 
@@ -113,11 +116,10 @@ func (c *consumer) follows() {
 // member that is gone stays for member_slots_ttl.
 func TestSlots(t *testing.T) {
 	r := begin(t)
-	r.must(r.Patch(r.ctx, object{
-		"member_slots_ttl": "5s", "ignore_slots": []object{{"name": "mine"}},
+	r.configure(object{
+		"member_slots_ttl": "20s", "ignore_slots": []object{{"name": "mine"}}, // the slot must still be there when it is looked for
 		"slots": object{"outside": object{"type": "physical"}, "stream": object{"database": "postgres", "plugin": "test_decoding"}},
-	}))
-	t.Cleanup(func() { _ = r.Patch(t.Context(), object{"member_slots_ttl": nil, "ignore_slots": nil, "slots": nil}) })
+	})
 	r.send(r.leader, "PATCH", "/config", object{"slots": object{"x": object{"type": "logical"}}}, 422, "is logical without database or plugin")
 	everywhere := func() bool {
 		for _, n := range r.Nodes {
@@ -132,21 +134,24 @@ func TestSlots(t *testing.T) {
 	from := r.acked(lab.Boottime()).ID // ids grow: whatever has a higher one was written later
 	c := r.consume("stream")
 	c.follows()
-	r.eventually("an unknown slot is dropped", func() bool { return r.slots(r.leader)["stray"] == "" })
+	r.eventually("an unknown slot is dropped", func() bool {
+		s := r.slots(r.leader)
+		return s != nil && s["stray"] == ""
+	})
 
 	first := r.leader
-	r.must(r.Switchover(r.ctx, first, nil))
+	r.switchover(first, nil)
 	second := r.newLeader(first)
 	c.follows()
 	r.streaming(lab.Boottime())
-	if s := r.slots(first); s["mine"] == "" {
+	if s := r.allSlots(first); s["mine"] == "" {
 		t.Errorf("a slot of ignore_slots is gone: %v", s)
 	}
 	r.exec(first, "SELECT pg_drop_replication_slot('mine')")
 
 	r.must(r.PowerOff(second))
 	third := r.newLeader(second)
-	if s := r.slots(third); s[slotOf(second)] == "" {
+	if s := r.allSlots(third); s[slotOf(second)] == "" {
 		t.Errorf("%s has no slot for %s, which was the leader a moment ago: %v", third.Name, second.Name, s)
 	}
 	c.follows()
@@ -170,14 +175,21 @@ func (c *consumer) missedNothing(from int64, leader *lab.Node) {
 	c.load.Stop()
 	audit, err := c.Audit(c.ctx, c.load.History(), leader)
 	c.must(err)
-	received := c.received()
+	var received map[int64]int
 	missed, again := 0, 0
-	for id := range audit.Present {
-		if id >= from && received[id] == 0 {
-			missed++
+	ctx, cancel := context.WithTimeout(c.ctx, settle)
+	defer cancel()
+	_ = lab.Poll(ctx, func() bool { // it is a moment behind
+		received = c.received()
+		missed, again = 0, 0
+		for id := range audit.Present {
+			if id >= from && received[id] == 0 {
+				missed++
+			}
+			again += max(received[id]-1, 0)
 		}
-		again += max(received[id]-1, 0)
-	}
+		return missed == 0
+	})
 	c.Logf("the consumer was told of %d rows, and again of %d; %d of the table's %d it was not told of", len(received), again, missed, len(audit.Present))
 	if missed > 0 {
 		c.Errorf("%d rows never reached the consumer", missed)
@@ -198,8 +210,7 @@ func TestFailoverSlots(t *testing.T) {
 	sync := func(value any) object {
 		return object{"postgresql": object{"parameters": object{"sync_replication_slots": value}}}
 	}
-	r.must(r.Patch(r.ctx, sync("on")))
-	t.Cleanup(func() { _ = r.Patch(context.WithoutCancel(r.ctx), sync(nil)) })
+	r.configureUntil(sync("on"), sync(nil))
 	r.exec(r.leader, "SELECT pg_create_logical_replication_slot('native', 'test_decoding', false, false, true)")
 	synced := func(except *lab.Node) bool {
 		for _, n := range r.Nodes {
@@ -218,7 +229,7 @@ func TestFailoverSlots(t *testing.T) {
 	c.follows()
 	r.eventually("both kinds of slots on the standbys", func() bool { return synced(first) })
 
-	r.must(r.Switchover(r.ctx, first, nil))
+	r.switchover(first, nil)
 	second := r.newLeader(first)
 	c.follows()
 	r.streaming(lab.Boottime())
@@ -250,16 +261,18 @@ func TestFailoverSlots(t *testing.T) {
 func serverVersion(t *testing.T) (version int) {
 	t.Helper()
 	l := sharedLab(t)
-	leader, err := l.WaitLeader(t.Context(), nil)
+	ctx, cancel := context.WithTimeout(t.Context(), settle)
+	defer cancel()
+	leader, err := l.WaitLeader(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := l.Connect(t.Context(), leader)
+	conn, err := l.ConnectSoon(ctx, leader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(t.Context()) }()
-	if err := conn.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+	defer func() { _ = conn.Close(ctx) }()
+	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
 		t.Fatal(err)
 	}
 	return version
@@ -291,30 +304,27 @@ func TestCascade(t *testing.T) {
 	}
 	r.retag(leaf, object{"replicatefrom": upstream.Name, "noloadbalance": true})
 	t.Cleanup(func() { r.retag(leaf, nil) })
-	streams := func(from *lab.Node) bool {
-		conn, err := r.Connect(r.ctx, from)
-		if err != nil {
-			return false
-		}
-		defer func() { _ = conn.Close(r.ctx) }()
-		var there bool
-		err = conn.QueryRow(r.ctx, "SELECT EXISTS (SELECT FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE application_name = $1 AND state = 'streaming' AND slot_name = $2)", leaf.Name, slotOf(leaf)).Scan(&there)
-		return err == nil && there
-	}
+	streams := func(from *lab.Node) bool { return r.streamsFrom(from, leaf) }
 	r.eventually("it streams from its upstream, by its slot", func() bool { return streams(upstream) })
-	if code, err := r.Get(r.ctx, leaf, "/replica", nil); err != nil || code != 503 {
-		t.Errorf("/replica with noloadbalance: %d, %v", code, err)
-	}
+	r.answers(leaf, "/replica", 503) // noloadbalance
 	r.must(r.PowerOff(upstream))
 	r.eventually("it turns to the leader", func() bool { return streams(r.leader) })
 	r.must(r.PowerOn(upstream))
 	r.eventually("and back", func() bool { return streams(upstream) })
-	r.eventually("the other one serves reads", func() bool {
-		code, err := r.Get(r.ctx, upstream, "/replica?lag=16MB", nil)
-		return err == nil && code == 200
-	})
+	r.answers(upstream, "/replica?lag=16MB", 200) // the other one serves reads
 	r.retag(leaf, nil)
 	r.eventually("without the tag it streams from the leader", func() bool { return streams(r.leader) })
 	r.sameLeader()
 	r.finish(none)
+}
+
+// streamsFrom tells whether a member streams from another one, by its slot there.
+func (r *row) streamsFrom(from, member *lab.Node) (there bool) {
+	conn, err := r.Connect(r.ctx, from)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close(r.ctx) }()
+	err = conn.QueryRow(r.ctx, "SELECT EXISTS (SELECT FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE application_name = $1 AND state = 'streaming' AND slot_name = $2)", member.Name, slotOf(member)).Scan(&there)
+	return err == nil && there
 }

@@ -164,17 +164,6 @@ func (r *row) listDiffers(d duty) error {
 	return nil
 }
 
-// configure changes /config, and takes it back when the row is over.
-func (r *row) configure(change object) {
-	r.Helper()
-	r.must(r.Patch(r.ctx, change))
-	back := object{}
-	for key := range change {
-		back[key] = nil
-	}
-	r.Cleanup(func() { _ = r.Patch(context.WithoutCancel(r.ctx), back) })
-}
-
 // oneOnDuty is the one synchronous standby of mode on, and the other standby.
 func (r *row) oneOnDuty() (standby, other *lab.Node) {
 	r.Helper()
@@ -212,7 +201,7 @@ func TestSynchronousModes(t *testing.T) {
 	r.onDuty(duty{mode: false})
 	r.configure(object{"synchronous_mode": true, "synchronous_node_count": nil})
 	r.oneOnDuty()
-	set := func(change object) { t.Helper(); r.must(r.Patch(r.ctx, change)) }
+	set := func(change object) { t.Helper(); r.patch(change) }
 	set(object{"synchronous_mode": "quorum"})
 	r.onDuty(duty{mode: "quorum", standbys: both, count: 1})
 	set(object{"synchronous_node_count": 2})
@@ -246,15 +235,15 @@ func TestSynchronousPreference(t *testing.T) {
 	is(one)
 
 	// Who cannot, or may not, does not in quorum mode either.
-	r.must(r.Patch(r.ctx, object{"synchronous_mode": "quorum"}))
+	r.patch(object{"synchronous_mode": "quorum"})
 	r.onDuty(duty{mode: "quorum", standbys: []*lab.Node{one}, count: 1})
 	r.retag(other, nil)
 	r.onDuty(duty{mode: "quorum", standbys: r.replicas(), count: 1})
-	r.must(r.Patch(r.ctx, object{"synchronous_mode": true}))
+	r.patch(object{"synchronous_mode": true})
 	one, other = r.oneOnDuty()
 
 	// A receiver that hangs: every commit waits for it, until it is too far behind.
-	r.must(r.Patch(r.ctx, object{"maximum_lag_on_syncnode": 64 << 10}))
+	r.patch(object{"maximum_lag_on_syncnode": 64 << 10})
 	began := lab.Boottime()
 	r.must(r.SignalReceiver(one, syscall.SIGSTOP))
 	t.Cleanup(func() { _ = r.SignalReceiver(one, syscall.SIGCONT) })
@@ -262,7 +251,7 @@ func TestSynchronousPreference(t *testing.T) {
 	is(other)
 	t.Logf("a synchronous standby that hung was replaced, gap %d ms", r.gap(began).Milliseconds())
 	r.must(r.SignalReceiver(one, syscall.SIGCONT))
-	r.must(r.Patch(r.ctx, object{"synchronous_mode": false}))
+	r.patch(object{"synchronous_mode": false})
 	r.onDuty(duty{mode: false})
 	r.sameLeader()
 	r.finish(none)
@@ -275,7 +264,7 @@ func TestSynchronousMembers(t *testing.T) {
 	const nobody = "__patroni_strict_sync_replica_placeholder__"
 	r := begin(t)
 	r.configure(object{"synchronous_mode": true, "synchronous_mode_strict": nil})
-	set := func(change object) { t.Helper(); r.must(r.Patch(r.ctx, change)) }
+	set := func(change object) { t.Helper(); r.patch(change) }
 	one, other := r.oneOnDuty()
 	back := func(nodes ...*lab.Node) {
 		t.Helper()
