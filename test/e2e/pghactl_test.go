@@ -3,20 +3,36 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pgha/pgha/internal/lab"
 )
 
-// pghactl runs a command on the leader's host; it must succeed and print the
-// words.
+// looks are the commands that only read.
+var looks = []string{"list", "topology", "show-config", "dsn", "history", "version"}
+
+// pghactl runs a command on the leader's host; it must succeed, one that only reads
+// when etcd answers, and print the words.
 func (r *row) pghactl(args []string, words ...string) string {
 	r.Helper()
-	out, err := r.Ctl(r.ctx, r.leader, args...)
-	r.must(err)
+	var out string
+	r.eventually("pghactl "+strings.Join(args, " "), func() bool {
+		var err error
+		out, err = r.Ctl(r.ctx, r.leader, args...)
+		if !slices.Contains(looks, args[0]) {
+			r.must(err)
+		}
+		return err == nil
+	})
 	for _, word := range words {
 		if !strings.Contains(out, word) {
 			r.Errorf("pghactl %s does not say %q:\n%s", strings.Join(args, " "), word, out)
@@ -37,14 +53,31 @@ func (r *row) members() map[string]map[string]any {
 	return byName
 }
 
-// sql runs SQL by `pghactl query` with the password of a file.
-func (r *row) sql(sql string, args ...string) string {
+// sql runs SQL by `pghactl query` with the password of a file, when a server takes it.
+func (r *row) sql(sql string, args ...string) (out string) {
+	r.Helper()
+	r.must(patiently(r.ctx, func(context.Context) error {
+		if out = r.query(sql, args...); noServer.MatchString(out) {
+			return errors.New(out)
+		}
+		return nil
+	}))
+	return out
+}
+
+// noServer is what `pghactl query` prints when no server has said anything; a refusal
+// has a code.
+var noServer = regexp.MustCompile(`No connection|ERROR, SQLSTATE: ([^\n]{0,4}\n|[^\n]{6})`)
+
+func (r *row) query(sql string, args ...string) string {
 	r.Helper()
 	pass := filepath.Join(r.leader.Dir, "pghactl.pgpass")
 	r.must(r.WriteOwnFile(pass, []byte("*:*:*:*:"+r.Password()+"\n"), 0o600))
 	args = append([]string{"PGPASSFILE=" + pass, filepath.Join(r.Bin(), "pghactl"), "-c", r.leader.Config, "query", "-U", "postgres", "-d", "postgres", "-c", sql}, args...)
 	out, err := r.AsServer(r.ctx, r.leader, "env", args...)
-	r.must(err)
+	if err != nil { // etcd did not answer
+		return "No connection: " + err.Error()
+	}
 	return out
 }
 
@@ -79,12 +112,10 @@ func TestPghactlShows(t *testing.T) {
 	}
 	var history []map[string]any
 	r.must(json.Unmarshal([]byte(r.pghactl([]string{"history", "-f", "json"})), &history))
-	version := r.pghactl([]string{"version", r.Options().Scope})
-	for _, n := range r.Nodes {
-		if !strings.Contains(version, n.Name+": Patroni ") {
-			t.Errorf("no version of %s:\n%s", n.Name, version)
-		}
-	}
+	r.eventually("the version of every member", func() bool {
+		version := r.pghactl([]string{"version", r.Options().Scope})
+		return !slices.ContainsFunc(r.Nodes, func(n *lab.Node) bool { return !strings.Contains(version, n.Name+": Patroni ") })
+	})
 	r.finish(none)
 }
 
@@ -92,12 +123,24 @@ func TestPghactlShows(t *testing.T) {
 func TestPghactlPause(t *testing.T) {
 	r := begin(t)
 	const sent = "request sent, waiting until it is recognized by all nodes\n"
-	r.pghactl([]string{"pause", "--wait"}, "'pause' "+sent, "Success: cluster management is paused\n")
+	awaited := func(verb, opposite, done string) {
+		t.Helper()
+		r.eventually(verb+" --wait", func() bool {
+			out := r.pghactl([]string{verb, "--wait"}, "'"+verb+"' "+sent)
+			if strings.Contains(out, "didn't recognized") { // it waits for little more than loop_wait
+				t.Logf("once more: %s", out)
+				r.pghactl([]string{opposite})
+				return false
+			}
+			return strings.Contains(out, "Success: cluster management is "+done+"\n")
+		})
+	}
+	awaited("pause", "resume", "paused")
 	r.pghactl([]string{"list"}, " Maintenance mode: on\n")
 	if out, err := r.Ctl(r.ctx, r.leader, "pause"); err == nil || !strings.Contains(out, "Error: Cluster is already paused\n") {
 		t.Errorf("paused twice: %v, %s", err, out)
 	}
-	r.pghactl([]string{"resume", "--wait"}, "'resume' "+sent, "Success: cluster management is resumed\n")
+	awaited("resume", "pause", "resumed")
 	if out := r.pghactl([]string{"list"}); strings.Contains(out, "Maintenance") {
 		t.Errorf("still paused:\n%s", out)
 	}
