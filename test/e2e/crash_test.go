@@ -40,15 +40,14 @@ func TestPostmasterKillFailsOver(t *testing.T) {
 	back := r.streaming(began)
 	t.Logf("kill -9 of the postmaster with primary_start_timeout 0: %s leads, gap %d ms, all streaming after %d ms",
 		next.Name, gap.Milliseconds(), back.Milliseconds())
-	r.setPrimaryStartTimeout(300)
 	r.finish(bounded)
 }
 
-// setPrimaryStartTimeout changes it for the cluster and waits until every node
-// shows the new value.
+// setPrimaryStartTimeout changes it for the row and waits until every node shows the
+// new value.
 func (r *row) setPrimaryStartTimeout(seconds int) {
 	r.Helper()
-	r.must(r.Patch(r.ctx, map[string]any{"primary_start_timeout": seconds}))
+	r.configure(object{"primary_start_timeout": seconds})
 	for _, n := range r.Nodes {
 		r.eventually("configuration of "+n.Name, func() bool {
 			var c struct {
@@ -68,10 +67,7 @@ func TestAgentKillSupervised(t *testing.T) {
 	r.must(err)
 	began := lab.Boottime()
 	r.must(r.Kill(r.leader, lab.Agent))
-	r.eventually("the restarted agent answers", func() bool {
-		code, err := r.Get(r.ctx, r.leader, "/primary", nil)
-		return err == nil && code == 200
-	})
+	r.answers(r.leader, "/primary", 200)
 	away := lab.Boottime() - began
 	// Past its old deadline only a renewed lease keeps it alive.
 	r.acked(began + ttl)
@@ -141,9 +137,7 @@ func TestAgentStopHandsOver(t *testing.T) {
 	next := r.newLeader(r.leader)
 	gap := r.gap(began)
 	t.Logf("SIGTERM of the primary's agent: %s leads, gap %d ms", next.Name, gap.Milliseconds())
-	if r.ServerRuns(r.leader) {
-		t.Errorf("PostgreSQL of %s still runs after its agent was stopped", r.leader.Name)
-	}
+	r.stopped(r.leader)
 	began = lab.Boottime()
 	r.must(r.StartAgent(r.leader))
 	t.Logf("agent started again: streaming after %d ms", r.streaming(began).Milliseconds())
@@ -167,9 +161,7 @@ func TestAllStoppedAndStarted(t *testing.T) {
 	}
 	stopped := lab.Boottime() - began
 	for _, n := range r.Nodes {
-		if r.ServerRuns(n) {
-			t.Errorf("PostgreSQL of %s still runs after its agent was stopped", n.Name)
-		}
+		r.stopped(n)
 	}
 	began = lab.Boottime()
 	for _, n := range r.Nodes {
@@ -244,10 +236,7 @@ func TestAgentUpgrade(t *testing.T) {
 			})
 			away := lab.Boottime() - began
 			if n == r.leader {
-				r.eventually("its /primary", func() bool {
-					code, err := r.Get(r.ctx, n, "/primary", nil)
-					return err == nil && code == 200
-				})
+				r.answers(n, "/primary", 200)
 				away = lab.Boottime() - began
 				r.acked(began + ttl) // past its old deadline only a renewed lease keeps it alive
 			}

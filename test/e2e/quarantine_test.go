@@ -3,12 +3,9 @@
 package e2e
 
 import (
-	"context"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pgha/pgha/internal/lab"
 )
@@ -16,17 +13,9 @@ import (
 // All of etcd is lost and made anew, empty, while the primary runs: it goes on, if
 // its lease lasts until etcd is there again.
 func TestEtcdMadeAnew(t *testing.T) {
-	const longer = 3 * ttl / 2 // a slow disk takes some seconds for a new etcd
+	const longer = 2 * ttl
 	r := begin(t)
-	set := func(d time.Duration) error {
-		return r.Patch(context.WithoutCancel(r.ctx), object{"ttl": int(d.Seconds())})
-	}
-	r.must(set(longer))
-	t.Cleanup(func() { _ = set(ttl) })
-	r.eventually("the longer lease", func() bool {
-		deadline, err := r.Lab.Deadline(r.leader)
-		return err == nil && deadline-lab.Boottime() > ttl
-	})
+	r.longerLease(longer)
 	began := lab.Boottime()
 	r.must(r.LoseEtcd())
 	r.must(r.StartEtcd(r.ctx))
@@ -82,24 +71,17 @@ func TestEtcdMadeAnewWhileStopped(t *testing.T) {
 	if leaders := r.Leaders(r.ctx); len(leaders) != 0 {
 		t.Errorf("%s leads, and no operator said so", leaders[0].Name)
 	}
-	ctl := func(args ...string) string {
-		out, err := r.AsServer(r.ctx, r.Nodes[0], filepath.Join(r.Options().BinDir, "pghactl"), append([]string{"-c", r.Nodes[0].Config}, args...)...)
-		r.must(err)
-		return out
-	}
-	list := ctl("list")
-	if strings.Count(list, "Quarantine: ") != len(r.Nodes) {
-		t.Errorf("pghactl list does not show it:\n%s", list)
-	}
+	r.eventually("pghactl list shows it", func() bool {
+		list, err := r.Ctl(r.ctx, r.Nodes[0], "list")
+		return err == nil && strings.Count(list, "Quarantine: ") == len(r.Nodes)
+	})
 	began := lab.Boottime()
-	out := ctl("accept-dcs", "--force")
+	out, err := r.Ctl(r.ctx, r.Nodes[0], "accept-dcs", "--force")
+	r.must(err)
 	if strings.Count(out, "Success: ") != len(r.Nodes) {
 		t.Errorf("accept-dcs:\n%s", out)
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, settle)
-	defer cancel()
-	leader, err := r.WaitLeader(ctx, nil)
-	r.must(err)
+	leader := r.soleLeader()
 	t.Logf("accepted: %s leads after %d ms", leader.Name, (lab.Boottime() - began).Milliseconds())
 	r.published()
 	r.streaming(began)
