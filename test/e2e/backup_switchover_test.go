@@ -29,7 +29,7 @@ func TestBackupDuringSwitchover(t *testing.T) {
 	_, err := s.WaitProcess(ctx, old, lab.BackupRun)
 	s.must(err)
 	begun := lab.Boottime()
-	s.must(s.Switchover(s.ctx, old, nil))
+	s.must(switchover(s.ctx, s.Lab, old, nil, s.Logf))
 	switched := lab.Boottime()
 	s.whole()
 	if s.leader == old {

@@ -90,8 +90,7 @@ func TestHAProxy(t *testing.T) {
 	})
 	check := func() {
 		t.Helper()
-		leader, err := r.WaitLeader(r.ctx, nil)
-		r.must(err)
+		leader := r.soleLeader()
 		for i, l := range haproxyListeners {
 			r.eventually(fmt.Sprintf("%s (%s) sends clients to the right servers", l.name, l.check), func() bool {
 				where, recovery, err := r.through(haproxyPort + i)
@@ -101,7 +100,7 @@ func TestHAProxy(t *testing.T) {
 	}
 	check()
 	began := lab.Boottime()
-	r.must(r.Switchover(r.ctx, r.leader, nil))
+	r.switchover(r.leader, nil)
 	r.newLeader(r.leader)
 	check()
 	t.Logf("all listeners right %d ms after the switchover was asked for", (lab.Boottime() - began).Milliseconds())
@@ -190,7 +189,7 @@ func TestLoadBalancerProbes(t *testing.T) {
 	}
 	until(r.leader)
 	began := lab.Boottime()
-	r.must(r.Switchover(r.ctx, r.leader, nil))
+	r.switchover(r.leader, nil)
 	next := r.newLeader(r.leader)
 	until(next)
 	t.Logf("the target moved to %s after %d ms", next.Name, (lab.Boottime() - began).Milliseconds())

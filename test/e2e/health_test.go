@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,8 +34,8 @@ func TestPostmasterHangs(t *testing.T) {
 	took := lab.Boottime() - began
 	gap := r.gap(began)
 	t.Logf("postmaster stopped: %s leads after %d ms, gap %d ms", next.Name, took.Milliseconds(), gap.Milliseconds())
-	if took > 10*time.Second {
-		t.Errorf("a new primary after %s, want 10 s at most", took)
+	if limit := 10*time.Second + r.stalls.Since(began); took > limit {
+		t.Errorf("a new primary after %s, want %s at most", took, limit)
 	}
 	log, _ := r.AgentLog(r.leader, 0)
 	if !strings.Contains(log, "giving the leadership away, because new connections to the server get no answer") {
@@ -48,11 +47,19 @@ func TestPostmasterHangs(t *testing.T) {
 
 // A postmaster that stands still for a moment is no reason for anything.
 func TestPostmasterPauses(t *testing.T) {
+	const moment = 1500 * time.Millisecond
 	r := begin(t)
-	r.must(r.Signal(r.leader, lab.Postmaster, syscall.SIGSTOP))
 	at := lab.Boottime()
-	r.acked(at + 1500*time.Millisecond)
+	r.must(r.Signal(r.leader, lab.Postmaster, syscall.SIGSTOP))
+	// Ends at that instant, however slow the machine is: Boottime grows by itself.
+	r.must(lab.Poll(r.ctx, func() bool { return lab.Boottime() >= at+moment }))
 	r.must(r.Signal(r.leader, lab.Postmaster, syscall.SIGCONT))
+	if paused := lab.Boottime() - at; paused > 2*moment {
+		t.Skipf("the machine stood still meanwhile: the pause was %s", paused)
+	}
+	if r.stalls.Since(at) == 0 && lab.Acked(r.load.History(), at, at+moment) == 0 {
+		t.Error("the connections of before could not write")
+	}
 	r.acked(lab.Boottime() + 3*time.Second)
 	if why := r.fault(r.leader); why != "" {
 		t.Errorf("fault: %s", why)
@@ -82,10 +89,7 @@ func TestPostmasterHangsAlone(t *testing.T) {
 	for _, n := range r.Nodes {
 		if n != r.leader {
 			r.must(r.PowerOn(n))
-			r.eventually(n.Name+" is back", func() bool { // its old keys are still there
-				code, err := r.Get(r.ctx, n, "/replica", nil)
-				return err == nil && code == 200
-			})
+			r.answers(n, "/replica", 200) // its old keys are still there
 		}
 	}
 	r.sameLeader()
@@ -97,22 +101,30 @@ func TestPostmasterHangsAlone(t *testing.T) {
 func TestCrashLoopHandsOver(t *testing.T) {
 	r := begin(t)
 	began := lab.Boottime()
-	old, err := r.Pid(r.leader, lab.Postmaster)
-	r.must(err)
-	for i := range 3 {
+	var next *lab.Node
+	crashes := 0
+	// Three within the agent's window; where a recovery takes long, the first are too old.
+	for ; next == nil; crashes++ {
+		old, err := r.Pid(r.leader, lab.Postmaster)
+		r.must(err)
 		r.must(r.Kill(r.leader, lab.Postmaster))
-		if i < 2 {
-			r.must(r.WaitReplaced(r.ctx, r.leader, lab.Postmaster, old))
-			r.eventually("the agent sees that it is up again", func() bool { // else it is a start that failed
-				code, err := r.Get(r.ctx, r.leader, "/primary", nil)
-				return err == nil && code == http.StatusOK
-			})
-			old, err = r.Pid(r.leader, lab.Postmaster)
-			r.must(err)
-		}
+		r.eventually("the agent sees that it is up again, or somebody else leads", func() bool { // else it is a start that failed
+			now, err := r.Pid(r.leader, lab.Postmaster)
+			leaders := r.Leaders(r.ctx)
+			switch {
+			case len(leaders) != 1:
+				return false
+			case leaders[0] != r.leader:
+				next = leaders[0]
+				return true
+			}
+			return err == nil && now != old
+		})
 	}
-	next := r.newLeader(r.leader)
-	t.Logf("three crashes: %s leads after %d ms, gap %d ms", next.Name, (lab.Boottime() - began).Milliseconds(), r.gap(began).Milliseconds())
+	t.Logf("%d crashes: %s leads after %d ms, gap %d ms", crashes, next.Name, (lab.Boottime() - began).Milliseconds(), r.gap(began).Milliseconds())
+	if crashes < 3 {
+		t.Errorf("the leadership was given away after %d crashes", crashes)
+	}
 	log, _ := r.AgentLog(r.leader, 0)
 	if !strings.Contains(log, "giving the leadership away, because the server crashes again and again") {
 		t.Error("the agent does not say why it gave the leadership away")

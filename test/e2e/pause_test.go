@@ -25,7 +25,7 @@ func TestPauseSuspendsTheLeash(t *testing.T) {
 		})
 	}
 	_, offset := r.AgentLog(r.leader, 0)
-	r.must(r.Patch(r.ctx, map[string]any{"pause": true}))
+	r.patch(object{"pause": true})
 	says(offset, "PAUSE: suspending the leash")
 
 	began := lab.Boottime()
@@ -42,7 +42,7 @@ func TestPauseSuspendsTheLeash(t *testing.T) {
 		return len(leaders) == 1 && leaders[0] == r.leader
 	})
 	_, offset = r.AgentLog(r.leader, 0)
-	r.eventually("pause ends", func() bool { return r.Patch(r.ctx, map[string]any{"pause": nil}) == nil })
+	r.patch(object{"pause": nil})
 	says(offset, "resume epoch")
 	// Armed again: a hung agent has its deadline.
 	r.must(r.Signal(r.leader, lab.Agent, syscall.SIGSTOP))
@@ -58,7 +58,7 @@ func TestPauseSuspendsTheLeash(t *testing.T) {
 func TestPauseAndOperators(t *testing.T) {
 	r := begin(t)
 	standby := r.replica()
-	r.must(r.Patch(r.ctx, object{"pause": true}))
+	r.patch(object{"pause": true})
 	r.eventually("pause", func() bool { return r.field(standby, "pause") == true && r.field(r.leader, "pause") == true })
 	_, offset := r.AgentLog(standby, 0)
 	r.must(r.Signal(standby, lab.Postmaster, syscall.SIGKILL))
@@ -87,6 +87,7 @@ func TestPauseAndOperators(t *testing.T) {
 		leaders := r.Leaders(r.ctx)
 		return len(leaders) == 1 && leaders[0] == r.leader
 	})
+	r.eventually("the standby follows it again", func() bool { return r.streamsFrom(r.leader, standby) })
 
 	began := lab.Boottime()
 	r.send(r.leader, "POST", "/switchover", object{"leader": r.leader.Name}, 400, "only to a specific candidate in a paused state")
@@ -95,7 +96,6 @@ func TestPauseAndOperators(t *testing.T) {
 		t.Errorf("%s leads", next.Name)
 	}
 	t.Logf("switchover in pause: gap %d ms, all streaming after %d ms", r.gap(began).Milliseconds(), r.streaming(began).Milliseconds())
-	r.must(r.Patch(r.ctx, object{"pause": nil}))
-	r.eventually("no pause", func() bool { return r.field(standby, "pause") == nil })
+	r.patch(object{"pause": nil})
 	r.finish(bounded)
 }

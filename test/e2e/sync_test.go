@@ -42,21 +42,12 @@ func TestSynchronousPowerOff(t *testing.T) {
 func TestSynchronousSwitchover(t *testing.T) {
 	r := begin(t)
 	r.synchronous(true, "/synchronous", 1)
-	var standby, other *lab.Node
-	for _, n := range r.Nodes {
-		switch code, err := r.Get(r.ctx, n, "/synchronous", nil); {
-		case n == r.leader:
-		case err == nil && code == 200:
-			standby = n
-		default:
-			other = n
-		}
-	}
+	standby, other := r.oneOnDuty()
 	if err := r.Switchover(r.ctx, r.leader, other); err == nil {
 		t.Errorf("a switchover to %s, which is no synchronous standby, was accepted", other.Name)
 	}
 	began := lab.Boottime()
-	r.must(r.Switchover(r.ctx, r.leader, standby))
+	r.switchover(r.leader, standby)
 	gap := r.gap(began)
 	t.Logf("switchover to the synchronous standby %s: gap %d ms", standby.Name, gap.Milliseconds())
 	r.streaming(began)
@@ -106,7 +97,7 @@ func TestSleepingGuardians(t *testing.T) {
 // the check.
 func (r *row) synchronous(mode any, check string, standbys int) {
 	r.Helper()
-	r.must(r.Patch(r.ctx, map[string]any{"synchronous_mode": mode}))
+	r.patch(object{"synchronous_mode": mode})
 	r.serving(check, standbys)
 }
 
@@ -115,7 +106,11 @@ func (r *row) serving(check string, standbys int) {
 	r.eventually("standbys answering to "+check, func() bool {
 		n := 0
 		for _, node := range r.Nodes {
-			if code, err := r.Get(r.ctx, node, check, nil); err == nil && code == 200 {
+			code, err := r.Get(r.ctx, node, check, nil)
+			if err != nil {
+				return false
+			}
+			if code == 200 {
 				n++
 			}
 		}
