@@ -27,7 +27,7 @@ const (
 	// failover bounds the wait for a new leader after the loss of one: the
 	// lease, and plenty for a slow machine.
 	failover = ttl + 40*time.Second
-	settle   = 60 * time.Second
+	settle   = 2 * time.Minute
 	// bootLimit bounds the making of a cluster, rowLimit a whole row.
 	bootLimit = 3 * time.Minute
 	rowLimit  = 8 * time.Minute

@@ -28,7 +28,7 @@ func TestMixedCluster(t *testing.T) {
 
 	// Patroni hands over to pgha, at the word of Patroni's command line.
 	began := lab.Boottime()
-	c.patronictl(theirs, "switchover", "--leader", old.Name, "--candidate", ours.Name, "--force")
+	c.switchover(c.patronictl, theirs, old, ours)
 	c.leads(ours)
 	gap := c.gap(began)
 	c.streaming()
@@ -45,7 +45,7 @@ func TestMixedCluster(t *testing.T) {
 
 	// pgha hands over to Patroni, at the word of ours.
 	began = lab.Boottime()
-	c.pghactl(ours, "switchover", "--leader", ours.Name, "--candidate", theirs.Name, "--force")
+	c.switchover(c.pghactl, ours, ours, theirs)
 	c.leads(theirs)
 	gap = c.gap(began)
 	c.streaming()

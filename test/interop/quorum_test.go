@@ -33,7 +33,7 @@ func TestMixedQuorum(t *testing.T) {
 	c.voters(2)
 
 	began := lab.Boottime()
-	c.patronictl(ours, "switchover", "--leader", first.Name, "--candidate", ours.Name, "--force")
+	c.switchover(c.patronictl, ours, first, ours)
 	c.leads(ours)
 	t.Logf("switchover from Patroni to pgha: gap %d ms", c.gap(began).Milliseconds())
 	c.streaming()
@@ -62,7 +62,7 @@ func TestMixedQuorum(t *testing.T) {
 	c.voters(2)
 
 	began = lab.Boottime()
-	c.pghactl(next, "switchover", "--leader", next.Name, "--candidate", theirs.Name, "--force")
+	c.switchover(c.pghactl, next, next, theirs)
 	c.leads(theirs)
 	t.Logf("switchover from pgha to Patroni: gap %d ms", c.gap(began).Milliseconds())
 	c.streaming()

@@ -167,6 +167,22 @@ func (c *cluster) run(n *lab.Node, name string, args ...string) string {
 	return out
 }
 
+// switchover hands over by a command line. A member that did not answer in time is asked
+// again.
+func (c *cluster) switchover(ctl func(n *lab.Node, args ...string) string, on, leader, candidate *lab.Node) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.ctx, settle)
+	defer cancel()
+	c.must(lab.Poll(ctx, func() bool {
+		out := ctl(on, "switchover", "--leader", leader.Name, "--candidate", candidate.Name, "--force")
+		again := strings.Contains(out, "no good candidate")
+		if again {
+			c.Logf("asked again: %s", out)
+		}
+		return !again
+	}))
+}
+
 func (c *cluster) patronictl(n *lab.Node, args ...string) string {
 	c.Helper()
 	return c.run(n, filepath.Join(filepath.Dir(c.patroni), "patronictl"), append([]string{"-c", n.Config}, args...)...)

@@ -45,7 +45,7 @@ func TestVIPManager(t *testing.T) {
 	leader := c.leader()
 	follow("at first", leader)
 	next := c.replicas()[0]
-	c.pghactl(leader, "switchover", "--leader", leader.Name, "--candidate", next.Name, "--force")
+	c.switchover(c.pghactl, leader, leader, next)
 	follow("after a switchover", next)
 	c.streaming()
 	_, err := c.StopAgent(c.ctx, next)
