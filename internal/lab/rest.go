@@ -194,8 +194,9 @@ func streaming(c Cluster, nodes []*Node) bool {
 	}
 	for _, m := range c.Members {
 		for _, n := range nodes {
-			// Patroni before 4 calls a streaming replica running.
-			if m.Name == n.Name && m.Role != "leader" && (m.State == "streaming" || m.State == "running") && m.Timeline == timeline {
+			// Patroni before 4 calls a streaming replica running; pgha one that does not stream.
+			streams := m.State == "streaming" || m.State == "running" && n.patroni != ""
+			if m.Name == n.Name && m.Role != "leader" && streams && m.Timeline == timeline {
 				replicas++
 			}
 		}
