@@ -227,7 +227,7 @@ func (r *row) underLoad() {
 
 // leftOver waits until nothing of an earlier row is to be seen, and says what still is.
 func (r *row) leftOver() (what string) {
-	ctx, cancel := context.WithTimeout(r.ctx, settle)
+	ctx, cancel := context.WithTimeout(r.ctx, failover)
 	defer cancel()
 	_ = lab.Poll(ctx, func() bool {
 		what = ""
