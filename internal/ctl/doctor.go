@@ -53,7 +53,7 @@ func (a *App) doctor(ctx context.Context, s *session, name string, f format) err
 		return err
 	}
 	src := doctor.Source{
-		Local: s.local, Now: a.Now, Get: api.Get,
+		Local: s.local, Now: a.Now, Get: api.Get, Post: api.Post,
 		Cluster: func(ctx context.Context) (*dcs.Cluster, error) { return s.read(ctx, name) },
 		Etcd: func(ctx context.Context) (etcd.Checkup, error) {
 			store, err := s.store(ctx, name)

@@ -28,6 +28,7 @@ var checks = []check{
 	{"etcd lease", etcdLease},
 	{"etcd access", etcdAccess},
 	{"rest access", restAccess},
+	{"rest credentials", restCredentials},
 	{"tls", tlsInForce},
 	{"certificates", certificates},
 	{"clock", clocks},

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -155,6 +156,34 @@ func restAccess(f *Facts) []Finding {
 		return nil
 	}
 	return one(Warning, f.Local.Member, "set restapi.authentication, verify_client or allowlist", "everybody who reaches %s may switch over, restart or reinitialize", r.Listen)
+}
+
+// restCredentials: whoever reads this host's file, pghactl and its agent, has to be
+// let in by every member. Orders are refused otherwise, and a leader is promised
+// nothing in the failsafe mode.
+func restCredentials(f *Facts) (out []Finding) {
+	severity, who := Warning, "pghactl with this file"
+	if f.Local != nil {
+		severity, who = Error, "this host's agent, and pghactl here,"
+	}
+	for i := range f.Members {
+		m := &f.Members[i]
+		cure, why := "", m.RefusedWhy
+		switch {
+		case strings.Contains(m.Silence, "remote error: tls:"): // about what we showed it, or did not
+			cure, why = "let ctl.certfile and ctl.keyfile name a certificate that is signed by an authority in "+m.Name+"'s restapi.cafile", m.Silence
+		case m.Refused == http.StatusUnauthorized:
+			cure = "give ctl.authentication (without it: restapi.authentication) in this host's file the user and password of " + m.Name + "'s restapi.authentication, and reload"
+		case m.Refused != 0 && strings.Contains(why, "certificate"):
+			cure = "set ctl.certfile and ctl.keyfile in this host's file"
+		case m.Refused != 0:
+			cure = "add this host to " + m.Name + "'s restapi.allowlist"
+		default:
+			continue
+		}
+		out = append(out, one(severity, m.Name, cure, "%s may change nothing there: %s", who, why)...)
+	}
+	return out
 }
 
 // tlsInForce says what is verified, and what is not.

@@ -116,6 +116,9 @@ func TestChecks(t *testing.T) {
 		{"etcd access", Warning, func(f *Facts) { f.Config.Local.Etcd.Protocol = "http" }, "plain http"},
 		{"etcd access", Warning, func(f *Facts) { f.Config.Local.Etcd.Cert = "" }, "nobody has to authenticate"},
 		{"rest access", Warning, func(f *Facts) { f.Config.Local.RestAPI.Username, f.Config.Local.RestAPI.Password = "", "" }, "everybody"},
+		{"rest credentials", Error, func(f *Facts) { f.Members[1].Refused, f.Members[1].RefusedWhy = 401, "not authenticated" }, "may change nothing there: not authenticated"},
+		{"rest credentials", Error, func(f *Facts) { f.Members[1].Refused, f.Members[1].RefusedWhy = 403, "client certificate required" }, "client certificate required"},
+		{"rest credentials", Error, func(f *Facts) { f.Members[1].Silence = "remote error: tls: certificate required" }, "tls: certificate required"},
 		{"tls", Warning, func(f *Facts) { f.Config.Local.RestAPI.CertFile = "" }, "in clear"},
 		{"tls", Notice, func(f *Facts) { f.Config.PGHA.VerifyPeers = false }, "does not verify"},
 		{"clock", Warning, func(f *Facts) { f.Members[2].ClockOffset = -3 * time.Second }, "3s"},
@@ -174,7 +177,7 @@ func TestReportOrder(t *testing.T) {
 		t.Errorf("order: %+v", r.Findings)
 	}
 	text := r.String()
-	for _, want := range []string{"ERROR    n1, permissions: the data directory: mode 777\n         cure: ", "SKIPPED  x: y\n", "26 checks of cluster demo: 1 errors, 1 warnings, 1 notices\n"} {
+	for _, want := range []string{"ERROR    n1, permissions: the data directory: mode 777\n         cure: ", "SKIPPED  x: y\n", "27 checks of cluster demo: 1 errors, 1 warnings, 1 notices\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
 		}

@@ -78,7 +78,11 @@ type Member struct {
 	dcs.Member
 	Silence string // why it did not answer; "" if it did
 	Patroni bool   // it runs Patroni, or a pgha of before
-	Why     restapi.WhyDocument
+	// Refused is how it answers those whom it lets change nothing, us among them:
+	// 401 or 403, and why; 0 if it lets us.
+	Refused    int
+	RefusedWhy string
+	Why        restapi.WhyDocument
 	// ClockOffset is how far its clock is ahead of ours, give or take ClockError.
 	ClockOffset, ClockError time.Duration
 }

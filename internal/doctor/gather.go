@@ -3,11 +3,11 @@ package doctor
 import (
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/url"
 	"os"
 	"sync"
 	"time"
-
-	"net/url"
 
 	"github.com/pgha/pgha/internal/plain"
 	"github.com/pgha/pgha/pkg/config"
@@ -24,7 +24,9 @@ type Source struct {
 	Etcd     func(ctx context.Context) (etcd.Checkup, error)
 	// Get fetches a URL of a member's REST API; any HTTP answer is no error.
 	Get func(ctx context.Context, url string) (status int, body string, err error)
-	Now func() time.Time
+	// Post sends a body to a path of the member with this api_url.
+	Post func(ctx context.Context, apiURL, path string, body any) (status int, text string, err error)
+	Now  func() time.Time
 }
 
 // How long each question may take.
@@ -132,6 +134,7 @@ func askMember(ctx context.Context, src Source, m dcs.Member) Member {
 		return out
 	}
 	turn := src.Now().Sub(sent)
+	out.askAccess(ctx, src)
 	if json.Unmarshal([]byte(body), &out.Why) != nil || out.Why.PGHA == "" {
 		out.Patroni = true
 		return out
@@ -139,4 +142,15 @@ func askMember(ctx context.Context, src Source, m dcs.Member) Member {
 	out.ClockError = turn / 2
 	out.ClockOffset = out.Why.Clock.Sub(sent.Add(turn / 2))
 	return out
+}
+
+// askAccess finds out whether the member lets us change something, by a request
+// that changes nothing: a leader's question without its name. It meets the access
+// rules like any other, is turned down behind them (400, or 502 without
+// failsafe_mode), by Patroni as well, and leaves no event.
+func (m *Member) askAccess(ctx context.Context, src Source) {
+	status, text, err := src.Post(ctx, m.APIURL, "/failsafe", struct{}{})
+	if err == nil && (status == http.StatusUnauthorized || status == http.StatusForbidden) {
+		m.Refused, m.RefusedWhy = status, plain.OneLine(text)
+	}
 }

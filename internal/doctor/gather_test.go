@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,16 @@ func source(c *dcs.Cluster, err error) Source {
 		Local: &config.Local{}, Now: func() time.Time { return testNow },
 		Cluster: func(context.Context) (*dcs.Cluster, error) { return c, err },
 		Etcd:    func(context.Context) (etcd.Checkup, error) { return etcd.Checkup{ShortestLease: time.Second}, nil },
+		Post: func(_ context.Context, apiURL, path string, body any) (int, string, error) {
+			text, err := json.Marshal(body)
+			switch {
+			case err != nil || path != "/failsafe" || string(text) != "{}":
+				return 0, "", errors.New("not asked for that")
+			case strings.Contains(apiURL, "n2"):
+				return 401, "not\nauthenticated", nil
+			}
+			return 400, "name is missing or empty", nil
+		},
 		Get: func(_ context.Context, url string) (int, string, error) {
 			switch {
 			case strings.Contains(url, "n1"):
@@ -42,6 +53,14 @@ func TestGather(t *testing.T) {
 	m := f.Members
 	if m[0].Why.PGHA != "1.0" || m[0].ClockOffset != 5*time.Second || m[0].Patroni || !m[1].Patroni || m[2].Silence != "connection refused" || m[3].Silence == "" {
 		t.Errorf("members: %+v", m)
+	}
+	if m[0].Refused != 0 || m[1].Refused != 401 || m[1].RefusedWhy != "not authenticated" {
+		t.Errorf("access: %+v", m)
+	}
+	if r := Examine("demo", f); !slices.ContainsFunc(r.Findings, func(g Finding) bool {
+		return g.Check == "rest credentials" && g.Severity == Warning && g.Where == "n2" && strings.Contains(g.Cure, "ctl.authentication")
+	}) {
+		t.Errorf("not found on the host of no member:\n%s", r)
 	}
 	if f.Config.Dynamic.TTL != 120*time.Second || !f.Config.Dynamic.Pause || f.Etcd == nil || f.Local != nil || len(f.Skipped) != 1 {
 		t.Errorf("facts: %+v", f)

@@ -37,6 +37,7 @@ func TestFailsafe(t *testing.T) {
 		{name: "no body", code: 411},
 		{name: "junk", body: "{", code: 400},
 		{name: "no object", body: "[]", code: 400},
+		{name: "nothing in it", body: "{}", code: 400, text: "name is missing or empty"}, // of pghactl doctor
 		{name: "no name", body: `{"conn_url":"b","api_url":"c"}`, code: 400, text: "name is missing or empty"},
 		{name: "no conn_url", body: `{"name":"a","api_url":"c"}`, code: 400, text: "conn_url is missing or empty"},
 		{name: "no api_url", body: `{"name":"a","conn_url":"b"}`, code: 400, text: "api_url is missing or empty"},
@@ -70,6 +71,9 @@ func TestFailsafe(t *testing.T) {
 			}
 			if !slices.Equal(a.promise, want) {
 				t.Errorf("promises %q, want %q", a.promise, want)
+			}
+			if events, _ := a.Events(); len(events) > 0 {
+				t.Errorf("in the journal: %v", events)
 			}
 		})
 	}
