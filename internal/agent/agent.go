@@ -56,6 +56,9 @@ type agent struct {
 
 	config atomic.Pointer[config.Effective]
 	using  sync.Mutex // serialises the writers of config
+	// kept is what the copy of /config in the data directory was made of last; only
+	// the loop's goroutine uses it.
+	kept *config.Dynamic
 	// reloading is held by a reload: SIGHUP and POST /reload may come at once.
 	reloading sync.Mutex
 	runDir    string
@@ -323,9 +326,10 @@ func (a *agent) turn(ctx context.Context, me ha.Identity) (int, error) {
 	a.beside(func() { a.seen.run(side) })
 	last := ""
 	exit := l.Run(ctx, a.wakeups, a.Stop, func() {
-		reason := a.board.View().Reason
-		a.notify.turned(reason, reason != last)
-		last = reason
+		v := a.board.View()
+		a.notify.turned(v.Reason, v.Reason != last)
+		last = v.Reason
+		a.keepDocument(v.State)
 	})
 	if !errors.Is(context.Cause(ctx), errUpgrade) {
 		a.notify.stopping()

@@ -48,6 +48,9 @@ func preflight(e *config.Effective, leashBinary string) error {
 	if err := checkParent(p.DataDir); err != nil {
 		return err
 	}
+	if err := checkPgpass(p.PGPass); err != nil {
+		return err
+	}
 	if !postmasterAlive(p.DataDir) {
 		return checkPort(p)
 	}
@@ -99,6 +102,14 @@ func checkParent(dataDir string) error {
 		}
 		return nil
 	}
+}
+
+// checkPgpass: what is written as a file must not be anything else.
+func checkPgpass(path string) error {
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return fmt.Errorf("postgresql.pgpass %s is no file; name a file, which the agent writes itself", path)
+	}
+	return nil
 }
 
 func userName(uid uint32) string {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres"
 	"github.com/pgha/pgha/pkg/restapi"
 )
 
@@ -19,7 +20,7 @@ import (
 // data directory, else what bootstrap.dcs asks for.
 func localDynamic(local *config.Local) *config.Dynamic {
 	probe := config.EffectiveOf(local, nil)
-	if text, err := os.ReadFile(filepath.Join(probe.Postgres.DataDir, dynamicCache)); err == nil {
+	if text, err := os.ReadFile(filepath.Join(probe.Postgres.DataDir, postgres.DynamicCopy)); err == nil {
 		if d, err := config.ParseDynamic(text); err == nil && d.Timing().Check() == nil {
 			return d
 		}
@@ -31,9 +32,6 @@ func localDynamic(local *config.Local) *config.Dynamic {
 	}
 	return config.DefaultDynamic()
 }
-
-// dynamicCache is Patroni's copy of /config in the data directory.
-const dynamicCache = "patroni.dynamic.json"
 
 func (a *agent) configure(ctx context.Context, c *dcs.Cluster) {
 	if c.Config != nil {
@@ -60,7 +58,6 @@ func (a *agent) takeDocument(_ context.Context, doc []byte) {
 	a.backupsChanged(&old.PGHA.Backup)
 	a.retellLeash()
 	a.node.apply(false)
-	a.keepDocument(doc)
 }
 
 // use puts a configuration into force; nil keeps that part as it is. The loop
@@ -116,14 +113,24 @@ func (a *agent) backupsChanged(old *config.Backup) {
 	}
 }
 
-// keepDocument writes the local copy of /config, off the loop's path.
-func (a *agent) keepDocument(doc []byte) {
-	dir := a.config.Load().Postgres.DataDir
-	a.node.background(func(context.Context) {
-		if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err != nil {
+// keepDocument keeps a copy of /config in the data directory, off the loop's path,
+// where the loop calls it. A server that does not run may get another directory,
+// with an old copy in it or none: that is looked at again once it does.
+func (a *agent) keepDocument(state string) {
+	d := a.config.Load().Dynamic
+	if state != "running" {
+		a.kept = nil
+		return
+	}
+	if a.kept == d {
+		return
+	}
+	a.kept = d
+	a.node.background(func(context.Context) { // without the turn: a disk that hangs must not keep the server from being stopped
+		if _, up := a.node.keeper.Running(); !up {
 			return
 		}
-		if err := writeNew(filepath.Join(dir, dynamicCache), string(doc)); err != nil {
+		if err := a.node.srv.KeepDynamic(d.Raw); err != nil {
 			a.log.Warn("keep a copy of the dynamic configuration: " + err.Error())
 		}
 	})
@@ -217,6 +224,10 @@ func immovable(old, neu *config.Effective) string {
 		return "namespace"
 	case old.Postgres.DataDir != neu.Postgres.DataDir:
 		return "postgresql.data_dir"
+	case old.Postgres.ConfigDir != neu.Postgres.ConfigDir:
+		return "postgresql.config_dir" // the server would go on reading the files of before
+	case old.Postgres.ConfigBaseName != neu.Postgres.ConfigBaseName:
+		return "postgresql.config_base_name"
 	case (old.PGHA.Leash == "off") != (neu.PGHA.Leash == "off"):
 		return "pgha.leash"
 	}

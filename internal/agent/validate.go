@@ -81,6 +81,7 @@ func surroundings(e *config.Effective, o ValidateOptions) []string {
 	add(checkPrograms(e, leashPath()))
 	add(checkVersions(&e.Postgres))
 	add(checkParent(e.Postgres.DataDir))
+	add(checkPgpass(e.Postgres.PGPass))
 	if !o.IgnoreListenPort {
 		add(checkPort(&e.Postgres))
 		add(checkListen("restapi.listen", e.Local.RestAPI.Listen))

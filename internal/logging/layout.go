@@ -200,7 +200,7 @@ func attrText(attrs []slog.Attr) string {
 // and the record's attributes under names not taken yet.
 type jsonLayout struct {
 	fields []config.Option // Name: attribute, Value: printed name
-	static []config.Option
+	static []config.Setting
 	stamp  stamp
 }
 
@@ -226,6 +226,18 @@ func newJSONLayout(c config.Log, s stamp) jsonLayout {
 	return l
 }
 
+// fieldValue is a value of log.static_fields, of the type that it has in the file.
+func fieldValue(s config.Setting) any {
+	if s.Section == nil {
+		return s.Value
+	}
+	o := make(pyjson.Object, 0, len(s.Section))
+	for _, f := range s.Section {
+		o.Set(f.Key, fieldValue(f))
+	}
+	return o
+}
+
 func (l jsonLayout) format(r record) []byte {
 	var o pyjson.Object
 	taken := map[string]bool{}
@@ -239,7 +251,7 @@ func (l jsonLayout) format(r record) []byte {
 		set(f.Value, r.value(f.Name, l.stamp))
 	}
 	for _, f := range l.static {
-		set(f.Name, f.Value)
+		set(f.Key, fieldValue(f))
 	}
 	for _, a := range r.attrs {
 		set(a.Key, a.Value.Resolve().String())

@@ -50,7 +50,7 @@ func TestLayouts(t *testing.T) {
 		`format: "%(asctime)s [%(process)05d] %(levelname)-8s%% %(name)s %(message)s"` + "\ndateformat: '%d.%m.%Y %H:%M:%S %z'": `^\d\d\.\d\d\.\d{4} \d\d:\d\d:\d\d [+-]\d{4} \[\d{5,}\] INFO    % pgha no action.*\n$`,
 		`format: "%(module)s:%(lineno)d %(funcName)s %(levelno)d %(msecs)03d %(created).1f %(nonsense)s|"`:                      `^log_test:\d+ func\d+ 20 \d{3} \d+\.\d \|\n$`,
 		"type: json": `^\{"asctime": "\d{4}-.*,\d{3}", "levelname": "INFO", "message": "no action.*", "component": "restapi", "text": "two words"\}\n$`,
-		"type: json\nformat: [message, {levelname: severity}, process]\nstatic_fields: {app: pgha, component: mine}": `^\{"message": "no action.*", "severity": "INFO", "process": \d+, "app": "pgha", "component": "mine", "text": "two words"\}\n$`,
+		"type: json\nformat: [message, {levelname: severity}, process]\nstatic_fields: {app: pgha, component: mine, shard: 7, live: on, at: {rack: 2, row: b}, tags: [a, 1]}": `^\{"message": "no action.*", "severity": "INFO", "process": \d+, "app": "pgha", "component": "mine", "shard": 7, "live": true, "at": \{"rack": 2, "row": "b"\}, "tags": \["a", 1\], "text": "two words"\}\n$`,
 	} {
 		got := lines(t, text, info)
 		if !regexp.MustCompile(want).MatchString(got) {

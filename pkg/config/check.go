@@ -30,6 +30,7 @@ func checkLocal(root *node) []Problem {
 	c.checkEtcd(root)
 	c.checkBootstrap(root)
 	c.checkTags(root.get("tags"))
+	c.checkCredentials(root)
 	c.checkClientCert(root)
 	c.checkLocalGUCs(root.get("postgresql"))
 	c.checkDynamicValues(root.get("bootstrap", "dcs"), "bootstrap.dcs", backupSection(root))

@@ -88,6 +88,25 @@ func (c *checker) checkTags(tags *node) {
 	}
 }
 
+// checkCredentials reports a section authentication that does not say who may
+// come in: its author believes that not everybody may.
+func (c *checker) checkCredentials(root *node) {
+	for _, section := range []string{"restapi", "ctl"} {
+		if p := root.get(section).pair("auth"); p != nil && p.value.isScalar() && !strings.Contains(p.value.str(), ":") {
+			c.add(Error, p.at(), section+".auth", "is not of the form username:password", "write a section authentication with both instead")
+		}
+		p := root.get(section).pair("authentication")
+		if p == nil || !p.value.isNull() && !p.value.isMap() { // another type is reported by the schema
+			continue
+		}
+		for _, key := range []string{"username", "password"} {
+			if p.value.get(key).isNull() {
+				c.add(Error, p.at(), section+".authentication", "has no "+key, "add it, or remove the section")
+			}
+		}
+	}
+}
+
 // checkClientCert reports a cluster whose members shut each other out: who demands
 // a certificate of every caller has to show one as well (wire contract §1.5).
 func (c *checker) checkClientCert(root *node) {

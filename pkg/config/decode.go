@@ -48,7 +48,6 @@ func decodeLog(n *node) Log {
 		Level:          logLevel(n.strAt("INFO", "level")),
 		TracebackLevel: strings.ToUpper(n.strAt("ERROR", "traceback_level")),
 		DateFormat:     n.strAt("", "dateformat"),
-		StaticFields:   decodeOptions(n.get("static_fields")),
 		MaxQueueSize:   int(n.intAt(1000, "", "max_queue_size")),
 		Dir:            n.strAt("", "dir"),
 		FileSize:       n.intAt(25000000, "", "file_size"),
@@ -56,6 +55,9 @@ func decodeLog(n *node) Log {
 		Mode:           int(n.intAt(-1, "", "mode")),
 		Loggers:        decodeOptions(n.get("loggers")),
 		Deduplicate:    n.boolAt(false, "deduplicate_heartbeat_logs"),
+	}
+	if f := n.get("static_fields"); f.isMap() {
+		l.StaticFields = f.settings()
 	}
 	if f := n.get("format"); f.isList() {
 		l.Fields = decodeOptions(f)
@@ -79,8 +81,6 @@ func logLevel(s string) string {
 func decodeRestAPI(n *node) RestAPI {
 	r := RestAPI{
 		Listen:                  n.strAt("", "listen"),
-		Username:                n.strAt("", "authentication", "username"),
-		Password:                Secret(n.strAt("", "authentication", "password")),
 		CertFile:                n.strAt("", "certfile"),
 		KeyFile:                 n.strAt("", "keyfile"),
 		KeyFilePassword:         Secret(n.strAt("", "keyfile_password")),
@@ -94,20 +94,30 @@ func decodeRestAPI(n *node) RestAPI {
 		RequestQueueSize:        int(n.intAt(5, "", "request_queue_size")),
 		ServerTokens:            strings.ToLower(n.strAt("original", "server_tokens")),
 	}
+	r.Username, r.Password = decodeCredentials(n)
 	r.ConnectAddress = n.strAt(r.Listen, "connect_address")
 	return r
 }
 
+// decodeCredentials reads authentication of the sections restapi and ctl, or auth,
+// its older form.
+func decodeCredentials(n *node) (username string, password Secret) {
+	if a := n.get("authentication"); a != nil {
+		return a.strAt("", "username"), Secret(a.strAt("", "password"))
+	}
+	username, text, _ := strings.Cut(n.strAt("", "auth"), ":")
+	return username, Secret(text)
+}
+
 func decodeCtl(n *node, r RestAPI) Ctl {
 	c := Ctl{
-		Username:        n.strAt("", "authentication", "username"),
-		Password:        Secret(n.strAt("", "authentication", "password")),
 		Insecure:        n.boolAt(false, "insecure"),
 		CACert:          n.strAt(r.CAFile, "cacert"),
 		CertFile:        n.strAt("", "certfile"),
 		KeyFile:         n.strAt("", "keyfile"),
 		KeyFilePassword: Secret(n.strAt("", "keyfile_password")),
 	}
+	c.Username, c.Password = decodeCredentials(n)
 	if c.Username == "" && !c.Password.IsSet() {
 		c.Username, c.Password = r.Username, r.Password
 	}

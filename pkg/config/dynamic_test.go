@@ -10,6 +10,7 @@ func TestDefaultDynamic(t *testing.T) {
 	d := DefaultDynamic()
 	if d.TTL != 30*time.Second || d.LoopWait != 10*time.Second || d.RetryTimeout != 10*time.Second || d.MaximumLagOnFailover != 1048576 ||
 		d.MaximumLagOnSyncNode != -1 || d.PrimaryStartTimeout != 300*time.Second || d.PrimaryStopTimeout != 0 || d.MemberSlotsTTL != 30*time.Minute ||
+		d.CheckTimeline || d.MaxTimelinesHistory != 0 || d.SynchronousModeStrict || d.FailsafeMode || d.Pause || d.PrimaryRaceBackoff != 0 ||
 		!d.UseSlots || d.SynchronousMode != SyncOff || d.SynchronousNodeCount != 1 || d.StandbyCluster != nil || string(d.Raw) != "{}" || !d.PGHA.DCSCommands {
 		t.Errorf("%+v", d)
 	}
@@ -120,6 +121,7 @@ func TestValidateDynamic(t *testing.T) {
 		`{"ttl":5,"loop_wait":1,"retry_timeout":2}`:             `error: /config: timing leaves no room`,
 		`{"postgresql":{"listen":"x"}}`:                         `warning: /config: postgresql.listen: this setting is ignored; it counts only in the node's own file`,
 		`{"postgresql":{"parameters":{"wal_level":"minimal"}}}`: `error: /config: postgresql.parameters.wal_level: needs one of hot_standby, replica, logical`,
+		`{"postgresql":{"parameters":{"max_connections":3e5}}}`: `error: /config: postgresql.parameters.max_connections: needs a whole number from 25 to 262143 but holds the number 300000`,
 		`{"synchronous_mode":"quorun"}`:                         `error: /config: synchronous_mode: needs one of off, on, quorum but holds the text "quorun"; did you mean "quorum"?`,
 		`{"slots":[1]}`:                                         `error: /config: slots: needs a map of slots`,
 		`{"slots":{"My-Slot":null}}`:                            `error: /config: slots.My-Slot: is no slot name; use 1 to 63 characters of a-z, 0-9 and _`,

@@ -118,6 +118,17 @@ func TestLegacyAuthentication(t *testing.T) {
 	}
 }
 
+// Beside today's section, the role of pg_rewind only stands in for the superuser.
+func TestLegacyRewindRole(t *testing.T) {
+	l, problems := mustParse(t, "postgresql:\n  authentication: {replication: {username: r, password: p}}\n  pg_rewind: {username: w}\n")
+	for _, p := range problems {
+		t.Errorf("found fault with what Patroni accepts: %s", p)
+	}
+	if p := EffectiveOf(l, nil).Postgres; p.Replication.Username != "r" || p.Superuser.Username != "w" || p.UsePgRewind {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestTags(t *testing.T) {
 	l, _ := mustParse(t, localForMerge)
 	if j, err := l.Tags.MarshalJSON(); err != nil || string(j) != `{"nofailover":false,"clonefrom":true,"failover_priority":3,"zone":"a"}` {

@@ -12,6 +12,7 @@ type controlledRow struct {
 	name    string
 	def     string
 	min     int64  // lowest accepted integer
+	max     int64  // highest one; the server does not start with more
 	unit    string // base unit of the integer
 	words   string // accepted words instead of an integer
 	boolean bool
@@ -22,24 +23,25 @@ type controlledRow struct {
 }
 
 var controlledRows = []controlledRow{
-	{name: "max_connections", def: "100", min: 25},
-	{name: "max_locks_per_transaction", def: "64", min: 32},
-	{name: "max_worker_processes", def: "8", min: 2},
-	{name: "max_prepared_transactions", def: "0", min: 0},
-	{name: "max_wal_senders", def: "10", min: 3},
-	{name: "max_replication_slots", def: "10", min: 4},
+	{name: "max_connections", def: "100", min: 25, max: maxBackends},
+	{name: "max_locks_per_transaction", def: "64", min: 32, max: maxInt31},
+	{name: "max_worker_processes", def: "8", min: 2, max: maxBackends},
+	{name: "max_prepared_transactions", def: "0", min: 0, max: maxBackends},
+	{name: "max_wal_senders", def: "10", min: 3, max: maxBackends},
+	{name: "max_replication_slots", def: "10", min: 4, max: maxBackends},
 	{name: "wal_level", def: "replica", words: "hot_standby replica logical"},
 	{name: "track_commit_timestamp", def: "off", boolean: true},
 	{name: "wal_log_hints", def: "on", boolean: true},
 	{name: "hot_standby", def: "on", boolean: true, onlyOn: true},
-	{name: walKeepSegments, def: "8", min: 1, inFile: true, maxV: 130000},
-	{name: walKeepSize, def: "128MB", min: 16, unit: "MB", inFile: true, minV: 130000},
+	{name: walKeepSegments, def: "8", min: 1, max: maxInt31, inFile: true, maxV: 130000},
+	{name: walKeepSize, def: "128MB", min: 16, max: maxInt31, unit: "MB", inFile: true, minV: 130000},
 }
 
 const (
 	walKeepSegments = "wal_keep_segments"
 	walKeepSize     = "wal_keep_size"
 	segmentMB       = 16
+	maxBackends     = 1<<18 - 1 // of PostgreSQL
 )
 
 // derivedGUCs never come from parameters: listen and scope set them.
@@ -106,7 +108,7 @@ func (r controlledRow) accept(n *node) (string, bool) {
 		return "", false
 	}
 	v, ok := parseIntText(text, r.unit)
-	if !ok || v < r.min {
+	if !ok || v < r.min || v > r.max {
 		return "", false
 	}
 	if r.unit == "" {
@@ -125,7 +127,7 @@ func (r controlledRow) want() string {
 	case r.words != "":
 		return "one of " + strings.Join(strings.Fields(r.words), ", ")
 	}
-	return fmt.Sprintf("a whole number of at least %d%s", r.min, r.unit)
+	return fmt.Sprintf("a whole number from %d%s to %d%s", r.min, r.unit, r.max, r.unit)
 }
 
 // findGUC looks a parameter up by name in any case; the last spelling wins.

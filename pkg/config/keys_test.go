@@ -15,9 +15,9 @@ import (
 var contractKeys = map[string]string{
 	"":    "+scope +name +namespace -thread_pool_size -thread_stack_size -ttl -loop_wait -retry_timeout -standby_cluster -citus -kubernetes -consul -zookeeper -exhibitor -raft",
 	"log": "+type +level -traceback_level +format +dateformat +static_fields +max_queue_size +dir +file_size +file_num +mode -loggers +deduplicate_heartbeat_logs",
-	"restapi": "+listen +connect_address +authentication.username +authentication.password +certfile +keyfile +keyfile_password +cafile +ciphers +verify_client " +
+	"restapi": "+listen +connect_address +authentication.username +authentication.password +auth +certfile +keyfile +keyfile_password +cafile +ciphers +verify_client " +
 		"+allowlist +allowlist_include_members +http_extra_headers +https_extra_headers -request_queue_size -thread_pool_size +server_tokens",
-	"ctl":       "+authentication.username +authentication.password +insecure +cacert +certfile +keyfile +keyfile_password",
+	"ctl":       "+authentication.username +authentication.password +auth +insecure +cacert +certfile +keyfile +keyfile_password",
 	"etcd3":     "+host +port +hosts +url +proxy +use_proxies +srv +discovery_srv +srv_domain +srv_suffix +protocol +username +password +cacert +cert +key",
 	"etcd":      "+host +port +hosts +url +proxy +use_proxies +srv +discovery_srv +srv_domain +srv_suffix +protocol +username +password +cacert +cert +key",
 	"bootstrap": "+dcs +method +initdb +pg_hba +post_bootstrap +post_init -users",

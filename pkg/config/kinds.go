@@ -141,7 +141,7 @@ func hardInt(n *node) (int64, bool) {
 func (c *checker) checkEnum(p *pair, s *spec, path string) {
 	words := strings.Fields(s.enum)
 	text := p.value.str()
-	fold := s.kind == kBoolOrEnum || strings.HasSuffix(path, "server_tokens")
+	fold := s.fold || s.kind == kBoolOrEnum
 	if s.kind == kBoolOrEnum {
 		if _, ok := parseBoolText(text); ok {
 			return

@@ -181,10 +181,16 @@ func dedupe(ps []Problem) []Problem {
 }
 
 // legacyLayout tells whether the file is of the layout before
-// postgresql.authentication.
+// postgresql.authentication, or has parts of it.
 func legacyLayout(root *node) bool {
 	pg := root.get("postgresql")
-	return pg.isMap() && pg.get("authentication").isNull() && (pg.get("replication").isMap() || pg.get("superuser").isMap())
+	if !pg.isMap() {
+		return false
+	}
+	if auth := pg.get("authentication"); !auth.isNull() {
+		return auth.isMap() && auth.get("superuser") == nil && pg.get("pg_rewind").isMap()
+	}
+	return pg.get("replication").isMap() || pg.get("superuser").isMap()
 }
 
 // normalizeLegacy moves the layout before postgresql.authentication to today's
@@ -194,21 +200,20 @@ func normalizeLegacy(root *node) {
 		return
 	}
 	pg := root.get("postgresql")
-	auth := newMap()
-	for _, role := range []string{"replication", "superuser"} {
-		if n := pg.get(role); n.isMap() {
-			auth.set(role, n)
+	auth, rewind := pg.get("authentication"), pg.get("pg_rewind")
+	if auth.isNull() {
+		auth = newMap()
+		for _, role := range []string{"replication", "superuser"} {
+			if n := pg.get(role); n.isMap() {
+				auth.set(role, n)
+			}
 		}
+		pg.set("authentication", auth)
+		pg.set("use_pg_rewind", newBool(rewind.isMap()))
 	}
-	rewind := pg.get("pg_rewind")
 	if auth.get("superuser") == nil && rewind.isMap() {
 		auth.set("superuser", rewind)
 	}
-	if len(auth.pairs) == 0 {
-		return
-	}
-	pg.set("authentication", auth)
-	pg.set("use_pg_rewind", newBool(rewind.isMap()))
 }
 
 // Missing lists what a running agent needs and the file does not give. A CLI

@@ -155,6 +155,54 @@ func TestMinimalIsClean(t *testing.T) {
 	}
 }
 
+// What Patroni takes for granted where a file says nothing (wire contract §1.2-§1.10).
+func TestLocalDefaults(t *testing.T) {
+	l, _ := mustParse(t, minimal)
+	p := EffectiveOf(l, nil).Postgres
+	for _, c := range []struct{ name, got, want string }{
+		{"log", fmt.Sprintf("%+v", l.Log), "{Type:plain Level:INFO TracebackLevel:ERROR Format: Fields:[] DateFormat: StaticFields:[] MaxQueueSize:1000 Dir: FileSize:25000000 FileNum:4 Mode:-1 Loggers:[] Deduplicate:false}"},
+		{"restapi", fmt.Sprintln(l.RestAPI.ConnectAddress, l.RestAPI.TLS(), l.RestAPI.AuthConfigured(), l.RestAPI.VerifyClient, l.RestAPI.Allowlist, l.RestAPI.AllowlistIncludeMembers, l.RestAPI.ServerTokens),
+			"192.0.2.1:8008 false false [] false original"},
+		{"ctl", fmt.Sprintln(l.Ctl.Insecure, l.Ctl.CACert, l.Ctl.CertFile), "false"},
+		{"etcd3", fmt.Sprintln(l.Etcd.Endpoints(), l.Etcd.UseProxies), "[http://192.0.2.4:2379] false"},
+		{"bootstrap.method", l.Bootstrap.Method, "initdb"},
+		{"watchdog", fmt.Sprintf("%+v", l.Watchdog), "{Mode:automatic Device:/dev/watchdog SafetyMargin:5 Driver:default Present:false}"},
+		{"tags", fmt.Sprintln(len(l.Tags), l.Tags.NoFailover(), l.Tags.FailoverPriority(), l.Tags.NoSync(), l.Tags.SyncPriority()), "0 false 1 false 1"},
+		{"postgresql", fmt.Sprintln(p.ConfigDir, p.ConfigBaseName, p.BinDir, p.Database, p.ConnURL(), p.ProxyURL(), p.PGPass, p.PgCtlTimeout, p.CreateReplicaMethods),
+			"/data postgresql postgres postgres://192.0.2.1:5432/postgres 1m0s [basebackup]"},
+		{"switches", fmt.Sprintln(p.UsePgRewind, p.UseSlots, p.UseUnixSocket, p.UseUnixSocketRepl, p.RemoveDataDirOnRewindFailure, p.RemoveDataDirOnDivergedTimeline), "false true false false false false"},
+		{"lists", fmt.Sprintln(p.PGHBA == nil, p.PGIdent == nil, p.KrbSrvName, p.CustomConf), "true true"},
+	} {
+		if strings.Join(strings.Fields(c.got), " ") != c.want {
+			t.Errorf("%s: %q, want %q", c.name, c.got, c.want)
+		}
+	}
+}
+
+// The older form of credentials counts where today's is not there.
+func TestAuthOfOld(t *testing.T) {
+	for text, want := range map[string]string{
+		"restapi: {auth: 'u:p:q'}":                                                  "u p:q, u p:q",
+		"restapi: {auth: 'u:p'}\nctl: {auth: 'v:w'}":                                "u p, v w",
+		"restapi: {auth: 'u:p', authentication: {username: a, password: b}}":        "a b, a b",
+		"restapi: {authentication: {username: a, password: b}}\nctl: {auth: 'v:w'}": "a b, v w",
+		"ctl: {auth: 'v:w'}":                                                        " , v w",
+	} {
+		l, problems := mustParse(t, text)
+		if got := fmt.Sprintf("%s %s, %s %s", l.RestAPI.Username, l.RestAPI.Password.Reveal(), l.Ctl.Username, l.Ctl.Password.Reveal()); got != want || HasErrors(problems) {
+			t.Errorf("%s: %q, want %q; %v", text, got, want, problems)
+		}
+	}
+}
+
+// Words that Patroni takes in any case.
+func TestWordsInAnyCase(t *testing.T) {
+	l, problems := mustParse(t, "log: {traceback_level: Debug}\nrestapi: {verify_client: Optional, server_tokens: MINIMAL}\nwatchdog: {mode: REQUIRED}\n")
+	if HasErrors(problems) || l.RestAPI.VerifyClient != "optional" || l.RestAPI.ServerTokens != "minimal" || l.Watchdog.Mode != "required" {
+		t.Errorf("%+v\n%s", l.RestAPI, lines(problems))
+	}
+}
+
 func TestEmptyFileListsEverythingMissing(t *testing.T) {
 	l, _ := mustParse(t, "log: {level: INFO}\n")
 	if got := len(l.Missing()); got != 7 {

@@ -29,7 +29,7 @@ type Log struct {
 	Format         string // Python logging format; empty when Fields is used
 	Fields         []Option
 	DateFormat     string // strftime pattern; empty means the default with milliseconds
-	StaticFields   []Option
+	StaticFields   []Setting
 	MaxQueueSize   int
 	Dir            string // empty means standard error
 	FileSize       int64  // bytes

@@ -54,6 +54,7 @@ type row struct {
 	min  int64
 	max  int64 // no upper bound when below min
 	enum string
+	fold bool // of kEnum: the case of the word does not matter
 	st   status
 	note string   // for ignored: why, and what to do
 	sev  Severity // of the report about an ignored key

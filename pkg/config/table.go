@@ -37,7 +37,7 @@ func logRows() []row {
 	return []row{
 		{path: "type", kind: kEnum, enum: "plain json"},
 		{path: "level", kind: kEnum, enum: "DEBUG INFO WARN WARNING ERROR FATAL CRITICAL"},
-		{path: "traceback_level", kind: kEnum, enum: "DEBUG ERROR debug error", st: ignored, note: "the agent writes no stack traces"},
+		{path: "traceback_level", kind: kEnum, enum: "DEBUG ERROR", fold: true, st: ignored, note: "the agent writes no stack traces"},
 		{path: "format", kind: kAny},
 		{path: "dateformat", kind: kStr},
 		{path: "static_fields", kind: kFree},
@@ -56,6 +56,7 @@ func authRows() []row {
 		{path: "authentication", kind: kMap},
 		{path: "authentication.username", kind: kStr},
 		{path: "authentication.password", kind: kSecret},
+		{path: "auth", kind: kSecret}, // "username:password", what counts without the section
 	}
 }
 
@@ -68,14 +69,14 @@ func restapiRows() []row {
 		{path: "keyfile_password", kind: kSecret},
 		{path: "cafile", kind: kPath},
 		{path: "ciphers", kind: kStr},
-		{path: "verify_client", kind: kEnum, enum: "none optional required"},
+		{path: "verify_client", kind: kEnum, enum: "none optional required", fold: true},
 		{path: "allowlist", kind: kList},
 		{path: "allowlist_include_members", kind: kBool},
 		{path: "http_extra_headers", kind: kStrMap},
 		{path: "https_extra_headers", kind: kStrMap},
 		{path: "request_queue_size", kind: kInt, min: 0, max: 4096, st: ignored, note: "the listen backlog is the kernel's"},
 		{path: "thread_pool_size", kind: kInt, min: 0, max: maxInt31, st: ignored, note: "Go needs no thread pool"},
-		{path: "server_tokens", kind: kEnum, enum: "minimal productonly original"},
+		{path: "server_tokens", kind: kEnum, enum: "minimal productonly original", fold: true},
 	}...)
 }
 

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,7 +76,7 @@ func TestConfFiles(t *testing.T) {
 	changed, pending, err = n.Apply(ctx, false)
 	must(t, err)
 	want := map[string]Pending{"max_connections": {OldValue: "40", NewValue: "50"}, "shared_buffers": {OldValue: "16MB", NewValue: "17MB"}}
-	if !changed || pending["max_connections"] != want["max_connections"] || pending["shared_buffers"].OldValue != "16MB" || len(pending) != 2 {
+	if !changed || !maps.Equal(pending, want) {
 		t.Errorf("apply: %v, pending %v, want %v", changed, pending, want)
 	}
 	if got := n.ask("SELECT current_setting('log_min_duration_statement')"); got != "7s" {

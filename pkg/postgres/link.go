@@ -132,7 +132,7 @@ func (s *Server) connConfig(up Upstream, a config.Auth, app string, params map[s
 	for _, key := range []string{"sslcrl", "sslcrldir", "gssencmode", "krbsrvname"} {
 		delete(c, key) // not known to pgx, which would send them to the server
 	}
-	c["passfile"] = "/dev/null"
+	c["passfile"], c["sslpassword"] = "/dev/null", a.SSLPassword.Reveal()
 	if c["host"] == "" {
 		c["host"] = "/var/run/postgresql"
 	}

@@ -95,25 +95,25 @@ func (s *Server) Pending(ctx context.Context) (map[string]Pending, error) {
 	role, up, _ := s.followState()
 	_, cmdline := s.wanted(s.configFor(role, up), major)
 	pending := make(map[string]Pending)
-	var reported []string
+	reported := make(map[string]string) // their units
 	err = s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, `SELECT name, current_setting(name), vartype, pending_restart FROM pg_settings
+		rows, err := c.Query(ctx, `SELECT name, current_setting(name), vartype, coalesce(unit, ''), pending_restart FROM pg_settings
 			WHERE pending_restart OR name = ANY($1)`, keys(cmdline))
 		if err != nil {
 			return err
 		}
 		clear(pending)
-		reported = nil
-		var name, value, vartype string
+		clear(reported)
+		var name, value, vartype, unit string
 		var flagged bool
-		_, err = pgx.ForEachRow(rows, []any{&name, &value, &vartype, &flagged}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&name, &value, &vartype, &unit, &flagged}, func() error {
 			want, ours := cmdline[name]
 			switch {
 			case ours && !sameSetting(vartype, value, want):
 				pending[name] = Pending{OldValue: value, NewValue: want}
 			case !ours && flagged && !recoveryGUCs[name]:
 				pending[name] = Pending{OldValue: value}
-				reported = append(reported, name)
+				reported[name] = unit
 			}
 			return nil
 		})
@@ -122,8 +122,8 @@ func (s *Server) Pending(ctx context.Context) (map[string]Pending, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for pending restarts: %w", err)
 	}
-	for _, name := range reported {
-		pending[name] = Pending{OldValue: pending[name].OldValue, NewValue: s.configuredValue(ctx, name)}
+	for name, unit := range reported {
+		pending[name] = Pending{OldValue: pending[name].OldValue, NewValue: withUnit(s.configuredValue(ctx, name), unit)}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
