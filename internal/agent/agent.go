@@ -281,6 +281,7 @@ func (a *agent) serve(ctx context.Context) (int, error) {
 	a.board.sampler = restapi.NewSampler(a.node.sample, now)
 	defer a.board.sampler.Close()
 	a.board.reload, a.board.seen, a.board.remote, a.board.position = a.reload, a.seen, a.node.remoteAnswer, a.node.sample
+	a.board.refused = a.node.refusedValues
 	a.journal = newJournal(me.Name, time.Now, a.log)
 	a.board.journal = a.journal
 	a.openBackups(me.Name)

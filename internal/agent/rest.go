@@ -30,6 +30,8 @@ type board struct {
 	freezes  freezes
 	// position reads the server's WAL position, past every cache.
 	position func(ctx context.Context) (ha.Sample, error)
+	// refused tells which parameters of the server it would not start with.
+	refused func(ctx context.Context, given map[string]string) map[string]string
 	// published is told of each new view; it must not block.
 	published func()
 	// remote asks what a standby cluster follows.
@@ -41,7 +43,10 @@ type board struct {
 }
 
 func newBoard(first *ha.View) *board {
-	b := &board{promises: &loop.Promises{}, changed: make(chan struct{}), published: func() {}}
+	b := &board{
+		promises: &loop.Promises{}, changed: make(chan struct{}), published: func() {},
+		refused: func(context.Context, map[string]string) map[string]string { return nil },
+	}
 	b.view.Store(first)
 	return b
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"slices"
+	"strings"
 )
 
 // YAMLToJSON reads a YAML text with the types Patroni gives its values (YAML
@@ -41,4 +42,46 @@ func NewProblems(old, next []byte) []Problem {
 		}
 	}
 	return slices.DeleteFunc(ValidateDynamic(next), func(p Problem) bool { return known[p.String()] })
+}
+
+// Parameter is one parameter of the server in a /config document.
+type Parameter struct {
+	Path  string // dotted, in the document
+	Name  string // lower case
+	Value string // as written to postgresql.conf
+}
+
+// ChangedParameters lists what the document next says about parameters of the
+// server and old did not, section by section. What is never taken from there is
+// left out.
+func ChangedParameters(old, next []byte) [][]Parameter {
+	before, _ := parseJSONObject(old, dynamicName) // nothing, if it is none
+	after, _ := parseJSONObject(next, dynamicName)
+	var out [][]Parameter
+	for _, section := range parameterKeys {
+		was, params := before.get("postgresql", section), after.get("postgresql", section)
+		if !params.isMap() {
+			continue
+		}
+		var list []Parameter
+		for i := range params.pairs {
+			p := &params.pairs[i]
+			name := strings.ToLower(p.key)
+			value, ok := gucValue(p.value)
+			elsewhere := derivedGUCs[name] != "" || section != "parameters" && isControlled(name) || strings.HasPrefix(name, "recovery_target")
+			if !ok || elsewhere || findGUC(params, name) != p {
+				continue
+			}
+			if q := findGUC(was, name); q != nil {
+				if same, _ := gucValue(q.value); same == value {
+					continue
+				}
+			}
+			list = append(list, Parameter{Path: "postgresql." + section + "." + p.key, Name: name, Value: value})
+		}
+		if len(list) > 0 {
+			out = append(out, list)
+		}
+	}
+	return out
 }

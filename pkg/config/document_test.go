@@ -54,3 +54,33 @@ func TestNewErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestChangedParameters(t *testing.T) {
+	const old = `{"postgresql":{"parameters":{"work_mem":"4MB","Jit":"off","shared_buffers":"1GB"}}}`
+	for next, want := range map[string]string{
+		old:  "",
+		`{}`: "",
+		`5`:  "",
+		`{"postgresql":{"parameters":{"work_mem":"8MB","jit":false,"shared_buffers":null}}}`:                                                          "parameters.work_mem=8MB",
+		`{"postgresql":{"parameters":{"Max_Connections":5,"port":1,"recovery_target_lsn":"x","l":[1]}}}`:                                              "parameters.Max_Connections=5",
+		`{"postgresql":{"parameters":{"fsync":"a","FSYNC":true},"parameters_replica":{"work_mem":"8MB","max_connections":7},"parameters_primary":5}}`: "parameters.FSYNC=on | parameters_replica.work_mem=8MB",
+	} {
+		var sections []string
+		for _, list := range ChangedParameters([]byte(old), []byte(next)) {
+			var words []string
+			for _, p := range list {
+				if p.Name != strings.ToLower(lastPart(p.Path)) {
+					t.Errorf("%+v", p)
+				}
+				words = append(words, strings.TrimPrefix(p.Path, "postgresql.")+"="+p.Value)
+			}
+			sections = append(sections, strings.Join(words, " "))
+		}
+		if got := strings.Join(sections, " | "); got != want {
+			t.Errorf("%s: %q, want %q", next, got, want)
+		}
+	}
+	if all := ChangedParameters(nil, []byte(old)); len(all) != 1 || len(all[0]) != 3 {
+		t.Errorf("%+v", all)
+	}
+}

@@ -103,6 +103,9 @@ func (s *Server) dropUnknown(ctx context.Context, all settings) {
 	}
 }
 
+// lineBreaks have no place in a value of postgresql.conf.
+const lineBreaks = "\n\r\x00"
+
 // renderSettings writes sorted "name = 'value'" lines. Line breaks and zero
 // bytes have no place in the file; they are refused, never mangled.
 func renderSettings(all settings) (string, error) {
@@ -116,7 +119,7 @@ func renderSettings(all settings) (string, error) {
 		if !validGUCName(name) {
 			return "", fmt.Errorf("parameter %q: not a name of a server parameter", name)
 		}
-		if strings.ContainsAny(all[name], "\n\r\x00") {
+		if strings.ContainsAny(all[name], lineBreaks) {
 			return "", fmt.Errorf("parameter %s: the value holds a line break or a zero byte", name)
 		}
 		b.WriteString(name + " = " + quoteConf(all[name]) + "\n")

@@ -63,7 +63,8 @@ var quotedWord = regexp.MustCompile(`["«„]\s*([A-Za-z_][A-Za-z0-9_.$]*)\s*["�
 // quotes, "" if it quotes none. The words around it may be in any language.
 func refusedName(line string, given settings) string {
 	for _, m := range quotedWord.FindAllStringSubmatch(line, -1) {
-		if name := strings.ToLower(m[1]); given[name] != "" {
+		name := strings.ToLower(m[1])
+		if _, ok := given[name]; ok {
 			return name
 		}
 	}

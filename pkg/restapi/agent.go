@@ -32,6 +32,10 @@ type Agent interface {
 
 	// ReadCluster reads the cluster from etcd, past every cache.
 	ReadCluster(ctx context.Context) (*dcs.Cluster, error)
+	// RefusedParameters says which parameters of the server the document next
+	// sets to another value than old, and to one that PostgreSQL would not start
+	// with; nothing, where that cannot be found out.
+	RefusedParameters(ctx context.Context, old, next []byte) []config.Problem
 	// PutConfig writes /config. A revision that is not nil must be the key's
 	// present one, else errors.Is(err, dcs.ErrConflict).
 	PutConfig(ctx context.Context, value []byte, revision *int64) error

@@ -38,6 +38,7 @@ type fakeAgent struct {
 	peers   map[string]ha.Peer
 	readErr error
 	putErr  error
+	bad     []config.Problem // parameters that PostgreSQL refuses
 	writes  []string
 	reloads int
 	refuses bool     // POST /failsafe
@@ -99,6 +100,12 @@ func (a *fakeAgent) ReadCluster(context.Context) (*dcs.Cluster, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.view.Cluster, a.readErr
+}
+
+func (a *fakeAgent) RefusedParameters(context.Context, []byte, []byte) []config.Problem {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.bad
 }
 
 func (a *fakeAgent) PutConfig(_ context.Context, value []byte, revision *int64) error {

@@ -40,7 +40,7 @@ func (s *Server) patchConfig(w http.ResponseWriter, req *http.Request) {
 		s.text(w, http.StatusUnprocessableEntity, plain.OneLine(err.Error()))
 		return
 	}
-	if bad := newProblems(old, next); bad != "" {
+	if bad := s.newProblems(req.Context(), old, next); bad != "" {
 		s.text(w, http.StatusUnprocessableEntity, bad)
 		return
 	}
@@ -66,7 +66,7 @@ func (s *Server) putConfig(w http.ResponseWriter, req *http.Request) {
 		errorPage(w, http.StatusBadRequest, "")
 		return
 	}
-	if bad := newProblems(nil, next); bad != "" {
+	if bad := s.newProblems(req.Context(), nil, next); bad != "" {
 		s.text(w, http.StatusUnprocessableEntity, bad)
 		return
 	}
@@ -105,9 +105,13 @@ func (s *Server) putFailoverKey(ctx context.Context, f dcs.Failover, revision *i
 }
 
 // newProblems says why next may not be stored, "" if it may.
-func newProblems(old, next []byte) string {
+func (s *Server) newProblems(ctx context.Context, old, next []byte) string {
+	problems := config.NewErrors(old, next)
+	if len(problems) == 0 {
+		problems = s.agent.RefusedParameters(ctx, old, next)
+	}
 	var bad []string
-	for _, p := range config.NewErrors(old, next) {
+	for _, p := range problems {
 		bad = append(bad, p.String())
 	}
 	return plain.OneLine(strings.Join(bad, "; "))

@@ -5,8 +5,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 )
+
+func refuseJit(a *fakeAgent) {
+	a.bad = []config.Problem{{File: "/config", Path: "postgresql.parameters.jit", Message: "PostgreSQL says no", Severity: config.Error}}
+}
 
 func TestConfigRequests(t *testing.T) {
 	const doc = `{"ttl": 30, "loop_wait": 2, "retry_timeout": 10, "maximum_lag_on_failover": 1048576, "postgresql": {"use_pg_rewind": true, "use_slots": true, "parameters": {"wal_log_hints": "on", "max_connections": 100, "wal_keep_size": "256MB"}}}`
@@ -29,6 +34,8 @@ func TestConfigRequests(t *testing.T) {
 		{"patch, lost race", "PATCH", `{"ttl":40}`, func(a *fakeAgent) { a.putErr = dcs.ErrConflict }, 409, "~Error code: 409", 0},
 		{"patch, etcd silent", "PATCH", `{"ttl":40}`, func(a *fakeAgent) { a.readErr = dcs.ErrUnavailable }, 503, "~Error code: 503", 0},
 		{"patch a document spoilt before", "PATCH", `{"pause":true}`, func(a *fakeAgent) { setConfig(a, `{"ttl":"x"}`) }, 200, `{"ttl": "x", "pause": true}`, 1},
+		{"patch with what PostgreSQL refuses", "PATCH", `{"postgresql":{"parameters":{"jit":"perhaps"}}}`, refuseJit, 422, "/config: postgresql.parameters.jit: PostgreSQL says no", 0},
+		{"put what PostgreSQL refuses", "PUT", `{"postgresql":{"parameters":{"jit":"perhaps"}}}`, refuseJit, 422, "/config: postgresql.parameters.jit: PostgreSQL says no", 0},
 		{"put", "PUT", `{"ttl": 25,"b":1.0}`, nil, 200, `{"ttl": 25, "b": 1.0}`, 1},
 		{"put the same", "PUT", doc, nil, 200, doc, 0},
 		{"put nonsense", "PUT", `{"loop_wait":"x"}`, nil, 422, "~loop_wait", 0},

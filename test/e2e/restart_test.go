@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -60,8 +62,15 @@ func TestRestart(t *testing.T) {
 	parameter := func(value any) object {
 		return object{"postgresql": object{"parameters": object{"max_files_per_process": value}}}
 	}
+	r.send(r.leader, "PATCH", "/config", parameter("many"), 422, `/config: postgresql.parameters.max_files_per_process: PostgreSQL does not start with this value: invalid value for parameter "max_files_per_process": "many"`)
 	r.patch(parameter(977))
 	r.eventually("the restart is pending everywhere", func() bool { return pending(r.leader) && pending(standby) })
+	for _, n := range r.Nodes {
+		r.eventually("a copy of /config in the data directory", func() bool {
+			text, _ := os.ReadFile(filepath.Join(n.DataDir, "patroni.dynamic.json"))
+			return strings.Contains(string(text), `"max_files_per_process":977`)
+		})
+	}
 
 	before, beforeStandby := pid(r.leader), pid(standby)
 	r.send(r.leader, "POST", "/restart", object{"role": "replica"}, 503, "restart conditions are not satisfied")
