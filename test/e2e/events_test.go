@@ -128,9 +128,9 @@ func TestEventsTellTheStory(t *testing.T) {
 }
 
 // retag writes a node's file with a tag, or without, and has it read.
-func (r *row) retag(n *lab.Node, tags map[string]any) {
+func (r *row) retag(n *lab.Node, tags map[string]any, more ...map[string]any) {
 	r.Helper()
-	r.must(r.WriteConfig(n, map[string]any{"tags": tags}))
+	r.must(r.WriteConfig(n, append(more, map[string]any{"tags": tags})...))
 	r.must(r.Signal(n, lab.Agent, syscall.SIGHUP))
 }
 
@@ -178,14 +178,19 @@ func TestWhyAndDoctor(t *testing.T) {
 	})
 	t.Logf("healthy: %s", text)
 
-	// Faults: nobody may take over, the file can be read by everybody, pause.
+	// Faults: nobody may take over, the file can be read by everybody, pause, a
+	// member that lets in somebody else.
 	r.retag(one, map[string]any{"nofailover": true})
-	r.retag(two, map[string]any{"nofailover": true})
+	r.retag(two, map[string]any{"nofailover": true}, map[string]any{"restapi": map[string]any{"authentication": map[string]any{"username": "ops", "password": "others'"}}})
+	r.eventually("the other standby demands credentials", func() bool {
+		code, _, _ := r.Send(r.ctx, two, "POST", "/sigterm", nil)
+		return code == 401
+	})
 	r.must(os.Chmod(one.Config, 0o644))
 	r.patch(object{"pause": true})
 	says(one, "the tag nofailover is set")
 	says(one, "the cluster is paused")
-	for check, severity := range map[string]doctor.Severity{"candidates": doctor.Error, "permissions": doctor.Warning, "pause": doctor.Warning} {
+	for check, severity := range map[string]doctor.Severity{"candidates": doctor.Error, "rest credentials": doctor.Error, "permissions": doctor.Warning, "pause": doctor.Warning} {
 		r.eventually("the planted fault is named: "+check, func() bool {
 			return slices.ContainsFunc(report().Findings, func(f doctor.Finding) bool { return f.Check == check && f.Severity == severity })
 		})
