@@ -360,9 +360,10 @@ func (l *Loop) sayQuarantine(o *ha.Observation, d *ha.Decision) {
 	}
 	why := "what was behind was an old answer"
 	switch {
-	case o.Accepted.Serial != l.memory.AcceptSeen:
+	case d.Memory.Seen.Count == l.memory.Seen.Count:
+	case o.DCS.Cluster.Leader == nil: // the word took effect, a ttl after it was given
 		why = "accepted by " + o.Accepted.By
-	case d.Memory.Seen.Count != l.memory.Seen.Count:
+	default:
 		why = o.DCS.Cluster.LeaderName() + " runs as the primary and published itself again"
 	}
 	l.Log.Warn("the quarantine is over: "+why, "revision", d.Memory.Seen.Revision, "epoch", d.Memory.Seen.Epoch, "timeline", d.Memory.Seen.Timeline)
