@@ -170,7 +170,7 @@ func (l *Lab) WaitStreaming(ctx context.Context, nodes ...*Node) (Cluster, error
 			if code, err := l.get(ctx, n.REST, "/cluster", &c); err != nil || code != http.StatusOK {
 				return false
 			}
-			if last = c; !streaming(c, nodes) {
+			if last = c; !streaming(c, n, nodes) {
 				return false
 			}
 		}
@@ -182,9 +182,9 @@ func (l *Lab) WaitStreaming(ctx context.Context, nodes ...*Node) (Cluster, error
 	return last, nil
 }
 
-// streaming tells whether exactly one of nodes leads and the rest stream on its
-// timeline. Members beyond nodes do not matter.
-func streaming(c Cluster, nodes []*Node) bool {
+// streaming tells whether, as the node by sees it, exactly one of nodes leads and the
+// rest stream on its timeline. Members beyond nodes do not matter.
+func streaming(c Cluster, by *Node, nodes []*Node) bool {
 	timeline, leaders, replicas := 0, 0, 0
 	for _, m := range c.Members {
 		if m.Role == "leader" && m.State == "running" {
@@ -194,8 +194,9 @@ func streaming(c Cluster, nodes []*Node) bool {
 	}
 	for _, m := range c.Members {
 		for _, n := range nodes {
-			// Patroni before 4 calls a streaming replica running; pgha one that does not stream.
-			streams := m.State == "streaming" || m.State == "running" && n.patroni != ""
+			// To Patroni before 4 a streaming replica is running, and it does not say
+			// of itself that it streams; to pgha one that runs does not stream.
+			streams := m.State == "streaming" || m.State == "running" && (by.patroni != "" || n.patroni != "")
 			if m.Name == n.Name && m.Role != "leader" && streams && m.Timeline == timeline {
 				replicas++
 			}
