@@ -19,8 +19,9 @@ func newAcceptCommand(a *App, opts *globals) *cobra.Command {
 		Long: `Members that find etcd behind what they saw before (restored from an older
 snapshot, made anew, emptied by hand) promote, rewind, copy and initialize
 nothing. A primary that runs publishes itself again, and that ends it. Where none
-runs, look at what etcd holds and at the members first (pghactl list); then this
-command lets them go by it.`,
+runs, look at what etcd holds and at the members first (pghactl list), and wait until
+all that are to count say how far their WAL goes; then this command lets them go
+by it.`,
 		Args: atMost(1),
 		RunE: onCluster(a, opts, func(ctx context.Context, s *session, name string) error {
 			return a.acceptDCS(ctx, s, name, force)
@@ -49,6 +50,11 @@ func (a *App) acceptDCS(ctx context.Context, s *session, name string, force bool
 	}
 	if len(members) == 0 {
 		return refuse("No member of cluster %s is in quarantine", name)
+	}
+	for i := range c.Members { // an etcd that went back knows no position that a candidate has to reach
+		if m := &c.Members[i]; m.XLogLocation == 0 {
+			a.printf("%s does not say how far its WAL goes (%s): somebody who has less may lead before it does, and what it alone has is lost then.\n", m.Name, m.State)
+		}
 	}
 	if !force {
 		a.printf("From then on the members go by the keys that etcd holds now: they may promote, rewind, copy and initialize.\n")

@@ -40,6 +40,19 @@ func TestAccept(t *testing.T) {
 	}
 }
 
+// TestAcceptNamesWhoIsNotKnown: nobody waits for a member without a position.
+func TestAcceptNamesWhoIsNotKnown(t *testing.T) {
+	c := asking(t, map[string]*fakeMember{"pg-db-01": newFakeMember(t, answer{200, "accepted"})})
+	c.Member("pg-db-01").Quarantine = "etcd went back"
+	c.Member("pg-db-01").XLogLocation = 0x5000060
+	c.Member("pg-db-02").XLogLocation, c.Member("pg-db-02").State = 0, "starting"
+	app := following(t, &fakeCluster{cluster: c})
+	app.run("accept-dcs", "pg-ha-cluster", "--force")
+	if out := app.out.String(); !strings.Contains(out, "pg-db-02 does not say how far its WAL goes (starting)") || strings.Contains(out, "pg-db-01 does not say") {
+		t.Error(out)
+	}
+}
+
 // TestListShowsQuarantine: in a column of its own where machines read.
 func TestListShowsQuarantine(t *testing.T) {
 	c := asking(t, nil)
