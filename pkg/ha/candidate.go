@@ -24,26 +24,30 @@ func (q failoverQuery) about(o *Observation, name string) bool {
 // well, which must not go on asking; and whoever takes over looks once more.
 const takersFresh = peerTimeout
 
-// failoverPossible is ha-behaviour 2.5: could some other member take over? It returns the members that must be asked first.
+// failoverPossible is ha-behaviour 2.5: could some other member take over? It returns
+// the members that must be asked first: all or none, since answers replace those of
+// the question before.
 func (o *Observation) failoverPossible(q failoverQuery) (can bool, ask []dcs.Member) {
 	if o.DCS.Cluster == nil || o.order() != nil { // nobody races while an order is open
 		return false, nil
 	}
 	good := 0
 	fresh := o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= takersFresh
+	answered := fresh
 	for i := range o.DCS.Cluster.Members {
 		mem := &o.DCS.Cluster.Members[i]
 		if !q.about(o, mem.Name) || o.barred(mem) != "" {
 			continue
 		}
+		ask = append(ask, *mem)
 		p, known := o.Peers.Answers[mem.Name]
-		if !fresh || !known {
-			ask = append(ask, *mem)
-			continue
-		}
-		if o.failing(p, q) == "" {
+		answered = answered && known
+		if fresh && known && o.failing(p, q) == "" {
 			good++
 		}
+	}
+	if answered {
+		ask = nil
 	}
 	return o.enough(good, q.candidate != ""), ask
 }

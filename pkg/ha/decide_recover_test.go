@@ -20,6 +20,16 @@ func TestServerDown(t *testing.T) { // G4, R1-R11, S11, 5.x
 		{name: "R2 not without a watchdog that is required", change: func(o *Observation) { dead(o); o.Leash.Armed = 0; unwatched(o) }, action: Release{}, reason: LeaderUnwatched},
 		{name: "R2 with a watchdog that is not required", change: func(o *Observation) { dead(o); unwatched(o); o.Settings.WatchdogRequired = false }, action: Start{}, reason: StartAsPrimary},
 		{name: "R1 start timeout 0: asks", change: func(o *Observation) { dead(o); o.Settings.PrimaryStartTimeout = 0 }, action: AskPeers{}, reason: CrashAskPeers},
+		{name: "R1 start timeout 0: all are asked again when one was not", change: func(o *Observation) {
+			dead(o)
+			o.Settings.PrimaryStartTimeout = 0
+			answered(o, standbyPeer(1000), standbyPeer(1000))
+			delete(o.Peers.Answers, "n3")
+		}, action: AskPeers{}, reason: CrashAskPeers, check: func(t *testing.T, d Decision) {
+			if a := d.Action.(AskPeers); len(a.Await) != 2 {
+				t.Errorf("asks %d members: the answer of the other would be lost, and it asked next", len(a.Await))
+			}
+		}},
 		{name: "R1 start timeout 0: fails over", change: func(o *Observation) {
 			dead(o)
 			o.Settings.PrimaryStartTimeout = 0
