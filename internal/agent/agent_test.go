@@ -260,6 +260,7 @@ func TestValidate(t *testing.T) {
 		{name: "unknown key", text: good + "scoope: x\n", code: 1, want: "scope"},
 		{name: "no space", text: "scope:demo\n", code: 1, want: ":1:"},
 		{name: "template", text: good + "tags: {zone: '#FIXME'}\n", code: 1, want: "tags.zone: the placeholder #FIXME was left in; write your own value"},
+		{name: "pgpass", text: strings.Replace(good, "postgresql:\n", "postgresql:\n  pgpass: "+bin+"\n", 1), code: 1, want: "postgresql.pgpass " + bin + " is no file"},
 		{name: "programs", text: strings.ReplaceAll(good, bin, "/none"), code: 1, want: "set postgresql.bin_dir"},
 		{name: "port in use", text: strings.ReplaceAll(good, "127.0.0.1:28902", etcd.Addr().String()), code: 1, want: "another program listens there"},
 		{name: "ignored", text: strings.ReplaceAll(good, "127.0.0.1:28902", etcd.Addr().String()), o: ValidateOptions{IgnoreListenPort: true}},

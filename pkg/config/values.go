@@ -139,6 +139,28 @@ func convertToBaseUnit(v float64, unit, base string) (float64, bool) {
 	return v, true
 }
 
+// ShowInt gives a whole number in baseUnit, which may carry a factor as in "8kB",
+// as PostgreSQL's SHOW prints it: in the largest unit that fits. Anything else,
+// 0 and -1 among it, stays as it is.
+func ShowInt(value, baseUnit string) string {
+	factor, name, ok := strtol(baseUnit)
+	if !ok {
+		factor, name = 1, baseUnit
+	}
+	units := unitFamily(name)
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n <= 0 || units == nil {
+		return value
+	}
+	size := float64(n) * factor * units[unitIndex(units, name)].size
+	for _, u := range units {
+		if whole := size / u.size; whole == math.Trunc(whole) {
+			return strconv.FormatInt(int64(whole), 10) + u.name
+		}
+	}
+	return value
+}
+
 func unitFamily(base string) []unitSize {
 	for _, b := range memoryBases {
 		if b == base {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgha/pgha/pkg/config"
 	"golang.org/x/sys/unix"
 )
 
@@ -123,7 +125,7 @@ func (s *Server) Pending(ctx context.Context) (map[string]Pending, error) {
 		return nil, fmt.Errorf("ask for pending restarts: %w", err)
 	}
 	for name, unit := range reported {
-		pending[name] = Pending{OldValue: pending[name].OldValue, NewValue: withUnit(s.configuredValue(ctx, name), unit)}
+		pending[name] = Pending{OldValue: pending[name].OldValue, NewValue: config.ShowInt(s.configuredValue(ctx, name), unit)}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

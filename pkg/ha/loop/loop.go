@@ -361,7 +361,7 @@ func (l *Loop) sayQuarantine(o *ha.Observation, d *ha.Decision) {
 	why := "what was behind was an old answer"
 	switch {
 	case d.Memory.Seen.Count == l.memory.Seen.Count:
-	case o.DCS.Cluster.Leader == nil: // the word took effect, a ttl after it was given
+	case o.DCS.Cluster.LeaderName() == "": // the word took effect, a ttl after it was given
 		why = "accepted by " + o.Accepted.By
 	default:
 		why = o.DCS.Cluster.LeaderName() + " runs as the primary and published itself again"
