@@ -80,7 +80,7 @@ chaos-long:
 	@$(MAKE) --no-print-directory build
 	$(CHAOS) 'TestChaosLong$$' -chaos.docs=$(CURDIR)/docs -chaos.long=$(CHAOSTIME) -chaos.modes=$(or $(MODES),$(LONGMODES)) $(if $(SLACK),-chaos.slack=$(SLACK))
 
-# A few short rows; nothing is written.
+# A few short rows with a ttl of 5 s; nothing is written.
 chaos-quick:
 	@scripts/deps.sh chaos
 	@$(MAKE) --no-print-directory build

@@ -39,8 +39,8 @@ func etcdLeaderKilled(x *run) {
 		x.must(x.StartEtcd(x.ctx))
 	}
 	away := 2 * time.Second
-	if x.c.ttl < chaosProfile.ttl || *quickFlag {
-		away = time.Second // what docs/safety.md promises for short leases; a busy machine takes some more to start etcd
+	if x.c.ttl < chaosProfile.ttl {
+		away = time.Second // what docs/safety.md promises for short leases
 	}
 	x.must(x.StopEtcdMember(0))
 	x.must(x.StopEtcdMember(1))

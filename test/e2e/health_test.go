@@ -57,8 +57,8 @@ func TestPostmasterPauses(t *testing.T) {
 	if paused := lab.Boottime() - at; paused > 2*moment {
 		t.Skipf("the machine stood still meanwhile: the pause was %s", paused)
 	}
-	if r.stalls.Since(at) == 0 && lab.Acked(r.load.History(), at, at+moment) == 0 {
-		t.Error("the connections of before could not write")
+	if r.stalls.Since(at) == 0 && lab.Acked(r.load.History(), at+moment/2, at+moment) == 0 {
+		t.Error("the connections of before could not go on writing")
 	}
 	r.acked(lab.Boottime() + 3*time.Second)
 	if why := r.fault(r.leader); why != "" {
@@ -99,14 +99,16 @@ func TestPostmasterHangsAlone(t *testing.T) {
 // A primary that crashes again and again is restarted twice, then somebody else
 // leads.
 func TestCrashLoopHandsOver(t *testing.T) {
+	// window is that of the agent with this loop_wait, less what it may see a crash late.
+	const window = 22 * time.Second
 	r := begin(t)
 	began := lab.Boottime()
 	var next *lab.Node
-	crashes := 0
-	// Three within the agent's window; where a recovery takes long, the first are too old.
-	for ; next == nil; crashes++ {
+	var crashes []time.Duration
+	for next == nil {
 		old, err := r.Pid(r.leader, lab.Postmaster)
 		r.must(err)
+		crashes = append(crashes, lab.Boottime())
 		r.must(r.Kill(r.leader, lab.Postmaster))
 		r.eventually("the agent sees that it is up again, or somebody else leads", func() bool { // else it is a start that failed
 			now, err := r.Pid(r.leader, lab.Postmaster)
@@ -120,10 +122,14 @@ func TestCrashLoopHandsOver(t *testing.T) {
 			}
 			return err == nil && now != old
 		})
+		// Where a recovery takes long, the first ones are too old to count.
+		if i := len(crashes) - 3; next == nil && i >= 0 && crashes[i+2]-crashes[i] < window {
+			t.Fatalf("the leadership stays after three crashes in %s", crashes[i+2]-crashes[i])
+		}
 	}
-	t.Logf("%d crashes: %s leads after %d ms, gap %d ms", crashes, next.Name, (lab.Boottime() - began).Milliseconds(), r.gap(began).Milliseconds())
-	if crashes < 3 {
-		t.Errorf("the leadership was given away after %d crashes", crashes)
+	t.Logf("%d crashes: %s leads after %d ms, gap %d ms", len(crashes), next.Name, (lab.Boottime() - began).Milliseconds(), r.gap(began).Milliseconds())
+	if len(crashes) < 3 {
+		t.Errorf("the leadership was given away after %d crashes", len(crashes))
 	}
 	log, _ := r.AgentLog(r.leader, 0)
 	if !strings.Contains(log, "giving the leadership away, because the server crashes again and again") {

@@ -24,9 +24,10 @@ const (
 	loopWait     = 1 * time.Second
 	retryTimeout = 2 * time.Second
 
-	// failover bounds the wait for a new leader after the loss of one: the
-	// lease, and plenty for a slow machine.
-	failover = ttl + 40*time.Second
+	// inTime bounds the time until a new leader after the loss of one: the lease, and
+	// plenty for a slow machine that runs. failover bounds the wait for it.
+	inTime   = ttl + 20*time.Second
+	failover = inTime + 20*time.Second
 	settle   = 2 * time.Minute
 	// bootLimit bounds the making of a cluster, rowLimit a whole row.
 	bootLimit = 3 * time.Minute
@@ -305,8 +306,16 @@ func (r *row) newLeader(old *lab.Node) *lab.Node {
 	r.Helper()
 	ctx, cancel := context.WithTimeout(r.ctx, failover)
 	defer cancel()
+	began := lab.Boottime()
 	n, err := r.WaitLeader(ctx, lab.Except(old))
 	r.must(err)
+	limit := inTime
+	if r.stalls != nil {
+		limit += r.stalls.Since(began)
+	}
+	if took := lab.Boottime() - began; took > limit {
+		r.Errorf("%s leads after %s, want %s at most", n.Name, took, limit)
+	}
 	return n
 }
 

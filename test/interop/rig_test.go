@@ -18,7 +18,7 @@ const (
 	ttl          = 20 * time.Second
 	loopWait     = 1 * time.Second
 	retryTimeout = 3 * time.Second
-	failover     = ttl + 40*time.Second
+	failover     = ttl + 25*time.Second
 	settle       = 3 * time.Minute
 )
 
