@@ -290,12 +290,13 @@ func decodeRows[Row, T any](doc, what string, convert func(Row) T) ([]T, error) 
 
 // replayTimeline asks the local walsender for the timeline being replayed,
 // since the WAL receiver runs ahead of replay (ha-behaviour 5.3). The answer
-// is kept while the receiver streams that timeline.
+// is kept while the receiver streams that timeline, and while nothing is replayed:
+// in an election, when there is no receiver, every turn asks for the status.
 func (s *Server) replayTimeline(ctx context.Context, st Status) wal.Timeline {
 	s.mu.Lock()
 	kept := s.timeline
 	s.mu.Unlock()
-	if kept.tl != 0 && kept.start == st.StartTime && st.Receiver.Timeline == kept.tl {
+	if kept.tl != 0 && kept.start == st.StartTime && (st.Receiver.Timeline == kept.tl || st.ReplayLSN == kept.replayed) {
 		return kept.tl
 	}
 	sys, err := s.IdentifySystem(ctx, nil)
@@ -308,7 +309,7 @@ func (s *Server) replayTimeline(ctx context.Context, st Status) wal.Timeline {
 		return max(control.CheckpointTLI, control.MinRecoveryTLI)
 	}
 	s.mu.Lock()
-	s.timeline = timelineCache{tl: sys.Timeline, start: st.StartTime}
+	s.timeline = timelineCache{tl: sys.Timeline, start: st.StartTime, replayed: st.ReplayLSN}
 	s.mu.Unlock()
 	return sys.Timeline
 }

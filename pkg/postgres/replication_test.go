@@ -139,6 +139,12 @@ func TestFreeze(t *testing.T) {
 	_, err = b.Freeze(ctx)
 	must(t, err)
 	frozen("replay paused")
+
+	b.Server.cfg.Replication.Password = "wrong" // whoever asks the walsender now is refused, and says so
+	b.log.Reset()
+	if st, err := b.Status(ctx); err != nil || st.Timeline != 1 || strings.Contains(b.log.String(), "replay timeline") {
+		t.Errorf("without a receiver, and with nothing replayed, the timeline is asked for anew: %+v, %v\n%s", st, err, b.log)
+	}
 }
 
 // TestPromotePastANumber: a standby is promoted past a number that was given on a

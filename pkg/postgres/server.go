@@ -204,6 +204,8 @@ func (s *Server) inData(elem ...string) string {
 type timelineCache struct {
 	tl    wal.Timeline
 	start string // postmaster start the value belongs to
+	// replayed is the position of replay before it was asked for.
+	replayed wal.LSN
 }
 
 // withDefaults fills what may be left out.
