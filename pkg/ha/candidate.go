@@ -2,6 +2,7 @@ package ha
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pgha/pgha/pkg/dcs"
@@ -12,6 +13,7 @@ type failoverQuery struct {
 	candidate string  // only this one counts
 	except    string  // all but this one
 	behind    wal.LSN // they must have this position; 0: the lag limit applies
+	request   int64   // revision of the request that is to be carried out
 }
 
 // about tells whether the question is about a member.
@@ -24,32 +26,68 @@ func (q failoverQuery) about(o *Observation, name string) bool {
 // well, which must not go on asking; and whoever takes over looks once more.
 const takersFresh = peerTimeout
 
-// failoverPossible is ha-behaviour 2.5: could some other member take over? It returns
+// Question is what a leader wants to know of the members before it gives way. Answers
+// to another one say nothing: a member that was down while the last leader was
+// elected is up when its own leadership is asked for, and one that had not the WAL
+// up to a checkpoint has it a moment later.
+type Question struct {
+	Candidate string  // the only member it is about; "": all
+	Behind    wal.LSN // the position they must have; 0: the lag limit applies
+	Request   int64   // revision of the request it is for; 0: none
+	Epoch     int64   // of the leadership
+	Since     Instant
+}
+
+// takers is failoverPossible (ha-behaviour 2.5) by answers to this question. It returns
 // the members that must be asked first: all or none, since answers replace those of
 // the question before.
-func (o *Observation) failoverPossible(q failoverQuery) (can bool, ask []dcs.Member) {
-	if o.DCS.Cluster == nil || o.order() != nil { // nobody races while an order is open
-		return false, nil
+func (o *Observation) takers(q failoverQuery) (can bool, ask []dcs.Member) {
+	m := &o.Memory
+	now := Question{Candidate: q.candidate, Behind: q.behind, Request: q.request, Epoch: m.Lease.Epoch, Since: m.Question.Since}
+	if m.Question != now {
+		now.Since = o.Now
+		m.Question = now
 	}
-	good := 0
-	fresh := o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= takersFresh
-	answered := fresh
+	members := o.candidates(q)
+	answered := o.Peers.AskedAt >= now.Since && o.answered(members)
+	can = answered && o.failoverPossible(q)
+	if again := q.behind != 0 && !can && o.Now.Sub(o.Peers.AskedAt) >= handOverPause; !answered || again {
+		return false, members
+	}
+	return can, nil
+}
+
+// candidates are the members that could take over, by what etcd tells of them.
+func (o *Observation) candidates(q failoverQuery) (out []dcs.Member) {
+	if o.DCS.Cluster == nil || o.order() != nil { // nobody races while an order is open
+		return nil
+	}
 	for i := range o.DCS.Cluster.Members {
-		mem := &o.DCS.Cluster.Members[i]
-		if !q.about(o, mem.Name) || o.barred(mem) != "" {
-			continue
+		if mem := &o.DCS.Cluster.Members[i]; q.about(o, mem.Name) && o.barred(mem) == "" {
+			out = append(out, *mem)
 		}
-		ask = append(ask, *mem)
-		p, known := o.Peers.Answers[mem.Name]
-		answered = answered && known
-		if fresh && known && o.failing(p, q) == "" {
+	}
+	return out
+}
+
+// answered tells whether members have been asked lately.
+func (o *Observation) answered(members []dcs.Member) bool {
+	return o.Peers.AskedAt != 0 && o.Now.Sub(o.Peers.AskedAt) <= takersFresh && !slices.ContainsFunc(members, func(mem dcs.Member) bool {
+		_, known := o.Peers.Answers[mem.Name]
+		return !known
+	})
+}
+
+// failoverPossible tells whether some other member could take over, by the answers at
+// hand.
+func (o *Observation) failoverPossible(q failoverQuery) bool {
+	good := 0
+	for _, mem := range o.candidates(q) {
+		if p, known := o.Peers.Answers[mem.Name]; known && o.failing(p, q) == "" {
 			good++
 		}
 	}
-	if answered {
-		ask = nil
-	}
-	return o.enough(good, q.candidate != ""), ask
+	return good > 0 && o.enough(good, q.candidate != "")
 }
 
 // barred says why a member is no candidate whatever it would answer, "" if it may

@@ -58,6 +58,11 @@ func TestScheduledSwitchover(t *testing.T) {
 					t.Errorf("%+v", a)
 				}
 			}},
+		{name: "what they answered before the request was made does not count: they were down", change: func(o *Observation) {
+			answered(o, Peer{}, Peer{})
+			at(o, "n1", "n2", 0)
+			o.Peers.AskedAt = noon.Add(-sec)
+		}, action: AskPeers{}, reason: SwitchoverAsks},
 		{name: "nobody can take over at its time", change: func(o *Observation) { answered(o, Peer{}, Peer{}); at(o, "n1", "n2", 0) }, action: CleanFailover{}, reason: FailoverCleaned, check: because("no good candidate has been found (n2: not reachable)")},
 		{name: "each is told what speaks against it", change: func(o *Observation) {
 			good(o)

@@ -259,7 +259,7 @@ func (o *Observation) lostRace() string {
 	}
 	if pending {
 		if f.Leader == o.Me.Name && f.Candidate != o.Me.Name {
-			if can, _ := o.failoverPossible(failoverQuery{except: f.Candidate}); can {
+			if o.failoverPossible(failoverQuery{except: f.Candidate}) {
 				return "a switchover away from me was requested"
 			}
 		} else {

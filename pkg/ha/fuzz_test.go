@@ -345,7 +345,7 @@ func checkDecision(t *testing.T, o *Observation) {
 			t.Fatal("writes /history without an epoch")
 		}
 	case Stop:
-		if can, _ := o.failoverPossible(failoverQuery{}); a.Mode == StopKill && (o.fault() == "" || !can || o.Settings.Pause || !l.Held(o.Now)) {
+		if can := o.failoverPossible(failoverQuery{}); a.Mode == StopKill && (o.fault() == "" || !can || o.Settings.Pause || !l.Held(o.Now)) {
 			t.Fatalf("kills a server: fault %q, somebody can take over: %v, lease %+v", o.fault(), can, l)
 		}
 	case Release:

@@ -3,6 +3,8 @@ package ha
 import (
 	"testing"
 	"time"
+
+	"github.com/pgha/pgha/pkg/dcs"
 )
 
 // shutting: the leader's server is being stopped, has written its shutdown
@@ -14,6 +16,14 @@ func shutting(o *Observation) {
 	o.PG.Shutdown = ShutdownWAL{Checkpoint: 1100, Publish: 1090}
 }
 
+// behind: some time ago the members said that they have not got it.
+func behind(o *Observation, ago time.Duration) {
+	shutting(o)
+	answered(o, standbyPeer(1000), standbyPeer(1000))
+	o.Peers.AskedAt = noon.Add(-ago)
+	o.Memory.Question = Question{Behind: 1100, Epoch: myEpoch, Since: o.Peers.AskedAt}
+}
+
 func TestReleaseDuringSlowStop(t *testing.T) { // 1.21
 	early := wants(Release{Epoch: myEpoch, Clean: true, Optime: 1090})
 	runTable(t, []row{
@@ -22,7 +32,14 @@ func TestReleaseDuringSlowStop(t *testing.T) { // 1.21
 			o.PG.Shutdown = ShutdownWAL{}
 			answered(o, standbyPeer(1100), standbyPeer(1100))
 		}, reason: OperationRuns},
-		{name: "asks who has it", change: shutting, action: AskPeers{}, reason: HandOverAsks},
+		{name: "asks who has it", change: shutting, action: AskPeers{}, reason: HandOverAsks, check: wants(AskPeers{Await: []dcs.Member{member("n2", "replica"), member("n3", "replica")}, Timeout: 100 * time.Millisecond})},
+		{name: "what they had before the checkpoint does not count", change: func(o *Observation) {
+			shutting(o)
+			answered(o, standbyPeer(1000), standbyPeer(1000))
+			o.Peers.AskedAt = noon.Add(-time.Millisecond)
+		}, action: AskPeers{}, reason: HandOverAsks},
+		{name: "nobody has it yet: asks again, not at once", change: func(o *Observation) { behind(o, 99*time.Millisecond) }, reason: OperationRuns},
+		{name: "nobody has it yet: asks again", change: func(o *Observation) { behind(o, 100*time.Millisecond) }, action: AskPeers{}, reason: HandOverAsks},
 		{name: "somebody has it: the key goes", change: func(o *Observation) { shutting(o); answered(o, Peer{}, standbyPeer(1100)) },
 			action: Release{}, reason: HandOverEarly, check: early},
 		{name: "nobody has it: goes on", change: func(o *Observation) { shutting(o); answered(o, standbyPeer(1099), standbyPeer(1000)) }, reason: OperationRuns},

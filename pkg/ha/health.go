@@ -122,7 +122,7 @@ func handOverFault(o *Observation) (d Decision, ok bool) {
 	if why == "" || m.NoTaker != 0 && o.Now.Sub(m.NoTaker) < o.period() {
 		return d, false
 	}
-	can, ask := o.failoverPossible(failoverQuery{})
+	can, ask := o.takers(failoverQuery{})
 	switch {
 	case len(ask) > 0:
 		return o.ask(ask, FaultAsksPeers), true

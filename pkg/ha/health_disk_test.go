@@ -30,7 +30,11 @@ func TestDiskFaults(t *testing.T) {
 		{name: "a full disk", change: handed(FaultFull), action: Stop{}, reason: FaultHandsOver, check: kill},
 		{name: "a read-only disk", change: handed(FaultReadOnly), action: Stop{}, reason: FaultHandsOver, check: kill},
 		{name: "a broken disk", change: handed(FaultIO), action: Stop{}, reason: FaultHandsOver, check: kill},
-		{name: "on answers of a moment ago", change: func(o *Observation) { handed(FaultIO)(o); o.Peers.AskedAt = plus(-sec) }, action: Stop{}, reason: FaultHandsOver, check: kill},
+		{name: "on answers of a moment ago", change: func(o *Observation) {
+			handed(FaultIO)(o)
+			o.Peers.AskedAt = plus(-sec)
+			o.Memory.Question = Question{Epoch: myEpoch, Since: plus(-sec)}
+		}, action: Stop{}, reason: FaultHandsOver, check: kill},
 		{name: "not on older ones", change: func(o *Observation) { handed(FaultIO)(o); o.Peers.AskedAt = plus(-3 * sec) }, action: AskPeers{}, reason: FaultAsksPeers},
 		{name: "the disk of pg_wal", change: func(o *Observation) {
 			handed(FaultFull)(o)

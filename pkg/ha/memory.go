@@ -96,6 +96,9 @@ type Memory struct {
 	// well; they are asked again a period later.
 	NoTaker Instant
 
+	// Question is the last one that this node as a leader had to the members.
+	Question Question
+
 	// FreezeSeen is the serial of the last request to freeze taken in, Thawed the
 	// epoch under which etcd last confirmed that this node may stream (safety B.5).
 	FreezeSeen int64

@@ -124,7 +124,7 @@ func (o *Observation) startOverdue() bool {
 // giveUpIfSomebodyCan returns act if another node could take over, otherwise
 // a decision that finds out, or that goes on waiting.
 func (o *Observation) giveUpIfSomebodyCan(r Reason, act Decision) Decision {
-	can, ask := o.failoverPossible(failoverQuery{})
+	can, ask := o.takers(failoverQuery{})
 	switch {
 	case len(ask) > 0:
 		return o.ask(ask, CrashAskPeers)

@@ -43,7 +43,7 @@ func recoverLeader(o *Observation) Decision {
 		return o.then(o.release(), LeaderUnwatched, fault)
 	}
 	if loop := o.crashLoop(); loop || o.startOverdue() { // R1 when the timeout is 0
-		can, ask := o.failoverPossible(failoverQuery{})
+		can, ask := o.takers(failoverQuery{})
 		switch {
 		case len(ask) > 0:
 			return o.ask(ask, CrashAskPeers)

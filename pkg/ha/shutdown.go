@@ -16,6 +16,11 @@ func (o *Observation) releasesEarly() bool {
 	return o.Op.Kind == OpStop && o.Memory.Demoting && o.Memory.Lease.Epoch != 0 && o.DCS.Fresh && o.PG.Shutdown.Checkpoint != 0 && !o.Settings.Pause
 }
 
+// handOverPause is how soon the members are asked again for that checkpoint, and how
+// long an answer is waited for: the server may have stopped meanwhile, which frees the
+// key at once.
+const handOverPause = 100 * time.Millisecond
+
 // releaseEarly is ha-behaviour 1.21: the key is released as soon as a member that
 // may take over has that checkpoint.
 func releaseEarly(o *Observation) Decision {
@@ -23,12 +28,12 @@ func releaseEarly(o *Observation) Decision {
 	if f := o.DCS.Cluster.Failover; f != nil && !f.Bad {
 		q.candidate = f.Candidate
 	}
-	can, ask := o.failoverPossible(q)
+	can, ask := o.takers(q)
 	switch {
 	case len(ask) > 0:
-		return o.ask(ask, HandOverAsks)
+		return o.then(AskPeers{Await: ask, Timeout: handOverPause}, HandOverAsks)
 	case !can:
-		return o.wait(min(o.period(), time.Second), OperationRuns, o.Op.Kind.String())
+		return o.wait(handOverPause, OperationRuns, o.Op.Kind.String())
 	}
 	r := o.releaseKey(true)
 	r.Optime = o.PG.Shutdown.Publish

@@ -48,8 +48,8 @@ func manualFailover(o *Observation) (d Decision, ok bool) {
 	case f.Candidate == "" && o.Settings.Pause: // M5
 		return clean("a switchover in pause needs a candidate")
 	}
-	query := failoverQuery{candidate: f.Candidate}
-	can, ask := o.failoverPossible(query)
+	query := failoverQuery{candidate: f.Candidate, request: f.ModRevision}
+	can, ask := o.takers(query)
 	if len(ask) > 0 {
 		return o.ask(ask, SwitchoverAsks), true
 	}

@@ -87,12 +87,11 @@ func (o *Observation) formerLeader() string {
 	return o.Memory.LastLeader
 }
 
-// enough tells whether good candidates are enough of them for one to win.
+// enough tells whether so many good candidates, one at least, are enough of them for
+// one to win.
 func (o *Observation) enough(good int, named bool) bool {
-	if s, _ := o.voters(); o.quorumElects() && !named && good-1 < s.Quorum {
-		return false
-	}
-	return good > 0
+	s, _ := o.voters()
+	return named || !o.quorumElects() || good > s.Quorum
 }
 
 // mayTakeOver tells whether a member may be handed the leadership to: with
