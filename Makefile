@@ -7,7 +7,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS = -s -w -X github.com/pgha/pgha/internal/version.stamped=$(VERSION)
 # Says every 15 s that something goes on when it does so in silence.
 PROGRESS = scripts/progress.sh
-BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+# The tag leaves out gRPC's pages for browsers: without their templates the linker can
+# drop every method that nothing calls, a sixth of each program.
+BUILD = CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 FUZZTIME ?= 10s
 SIMTIME ?= 60s
 CHAOSTIME ?= 2h

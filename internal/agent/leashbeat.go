@@ -9,8 +9,8 @@ import (
 // A leash that hangs guards nothing: its deadline could pass unnoticed. One that has
 // missed four beats is ended, and what follows is what follows the loss of any leash.
 const (
-	beatCheck   = leash.BeatInterval / 2
-	missedBeats = 8 // checks without a beat: 2 s
+	beatCheck   = leash.BeatInterval
+	missedBeats = 4 // checks without a beat: 2 s
 )
 
 // watchBeat ends the leash when it stops beating. It counts its own looks instead of

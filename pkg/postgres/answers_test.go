@@ -3,6 +3,10 @@ package postgres
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +51,51 @@ func TestAnswers(t *testing.T) {
 	must(t, n.Stop(testContext(t), StopFast, false))
 	if err := ask(); err == nil || errors.Is(err, ErrNoAnswer) {
 		t.Errorf("nobody listens: %v", err)
+	}
+}
+
+// TestAnswersOnce: a server that has no TLS is asked for it once, and again after a
+// refusal, which may be for want of it.
+func TestAnswersOnce(t *testing.T) {
+	n := primaryNode(t, "n1")
+	counter, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer func() { _ = counter.Close() }()
+	var connections atomic.Int32
+	go func() {
+		for {
+			client, err := counter.Accept()
+			if err != nil {
+				return
+			}
+			connections.Add(1)
+			server, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(n.cfg.Port)))
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
+			go func() { _, _ = io.Copy(client, server); _ = client.Close() }()
+		}
+	}()
+	right := n.cfg
+	right.Port = counter.Addr().(*net.TCPAddr).Port
+	wrong := right
+	wrong.Superuser.Password = "wrong"
+	for _, c := range []struct {
+		what string
+		cfg  config.Postgres
+		want int32
+	}{
+		{"the first time", right, 2}, {"the second time", right, 1},
+		{"refused", wrong, 1}, {"after a refusal", right, 2}, {"again", right, 1},
+	} {
+		n.SetConfig(c.cfg)
+		before := connections.Load()
+		must(t, n.Answers(testContext(t)))
+		if got := connections.Load() - before; got != c.want {
+			t.Errorf("%s: %d connections, want %d", c.what, got, c.want)
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ type Server struct {
 	life        string       // marks our tools; see leftover.go
 	runs        atomic.Int64 // of tools so far
 	callbacks   [2]lane      // on_reload has one of its own
+	noTLS       atomic.Bool  // the server was seen to have none
 
 	monitor *link // status row
 	rest    *link // WAL position for REST
