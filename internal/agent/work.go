@@ -154,26 +154,11 @@ func (n *node) halt(ctx context.Context, a ha.Stop) (ha.Operation, error) {
 	if a.Archive {
 		n.srv.ArchiveLast(ctx)
 	}
-	at, err := n.shutdownPosition(ctx)
+	_, at, err := n.srv.ShutdownCheckpoint(ctx)
 	if err != nil {
 		n.log.Warn("read the shutdown checkpoint: " + err.Error()) // the position published last remains
 	}
 	return ha.Operation{ShutdownLSN: at}, nil
-}
-
-// shutdownPosition is the position to publish after a stop. Writers are waiting:
-// pg_waldump is run only where archiving may have put a WAL switch before the
-// checkpoint (ha-behaviour 1.21).
-func (n *node) shutdownPosition(ctx context.Context) (wal.LSN, error) {
-	if mode := n.config().Postgres.Parameters["archive_mode"]; mode != "" && mode != "off" {
-		_, publish, err := n.srv.ShutdownCheckpoint(ctx)
-		return publish, err
-	}
-	c, err := n.srv.ControlData(ctx)
-	if err != nil || c.State != postgres.StateShutDown {
-		return 0, err
-	}
-	return c.CheckpointLSN, nil
 }
 
 func (n *node) stopServer(ctx context.Context, a ha.Stop) error {

@@ -22,16 +22,10 @@ var ErrNoAnswer = errors.New("the server does not answer")
 // The error is ErrNoAnswer if ctx ended first, or if so many wait already that
 // the kernel takes no more; any other one says why the question could not be
 // put, which proves nothing about the server.
-//
-// With sslmode prefer a server without TLS costs two connections each time. Once it
-// is known to have none it is asked in plain, until it refuses something.
 func (s *Server) Answers(ctx context.Context) error {
 	cfg, err := s.localConn("Patroni heartbeat", connectTimeout)
 	if err != nil {
 		return err
-	}
-	if last := len(cfg.Fallbacks) - 1; s.noTLS.Load() && cfg.TLSConfig != nil && last >= 0 && cfg.Fallbacks[last].TLSConfig == nil {
-		cfg.TLSConfig, cfg.Fallbacks = nil, nil
 	}
 	err = withConn(ctx, cfg, func(conn *pgx.Conn) error {
 		_, encrypted := conn.PgConn().Conn().(*tls.Conn)

@@ -216,7 +216,8 @@ func parseWalRecord(line string) (walRecord, bool) {
 // ShutdownCheckpoint gives, for a cleanly stopped primary, the position of its
 // shutdown checkpoint and the position to publish: that of the record before
 // it when that is the WAL switch archiving adds, else the same (ha-behaviour
-// 1.21). Both are 0 unless the control file says "shut down".
+// 1.21). Both are 0 unless the control file says "shut down". Writers wait for it:
+// the WAL is read only where there may be such a switch.
 func (s *Server) ShutdownCheckpoint(ctx context.Context) (checkpoint, publish wal.LSN, err error) {
 	control, err := s.ControlData(ctx)
 	if err != nil {
@@ -226,6 +227,9 @@ func (s *Server) ShutdownCheckpoint(ctx context.Context) (checkpoint, publish wa
 		return 0, 0, nil
 	}
 	checkpoint = control.CheckpointLSN
+	if mode := s.config().Parameters["archive_mode"]; mode == "" || mode == "off" {
+		return checkpoint, checkpoint, nil
+	}
 	rec, err := s.walRecord(ctx, control.CheckpointTLI, checkpoint)
 	if err != nil {
 		s.log.Warn("what comes before the shutdown checkpoint is not known", "error", err)

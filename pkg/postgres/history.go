@@ -76,6 +76,9 @@ func (s *Server) replicationQuery(ctx context.Context, up *Upstream, query strin
 	if err != nil {
 		return err
 	}
+	if up == nil {
+		s.spareTLS(conf)
+	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout+connectTimeout)
 	defer cancel()
 	conn, err := pgconn.ConnectConfig(ctx, &conf.Config)

@@ -161,10 +161,23 @@ func (u Upstream) where() string {
 
 func (s *Server) localConn(app string, timeout time.Duration) (*pgx.ConnConfig, error) {
 	cfg := s.config()
-	return s.connConfig(s.localUpstream(cfg.UseUnixSocket), cfg.Superuser, app, map[string]string{
+	conn, err := s.connConfig(s.localUpstream(cfg.UseUnixSocket), cfg.Superuser, app, map[string]string{
 		"statement_timeout":        strconv.FormatInt(timeout.Milliseconds(), 10),
 		"pg_stat_statements.track": "none",
 	})
+	if err == nil {
+		s.spareTLS(conn)
+	}
+	return conn, err
+}
+
+// spareTLS leaves out the attempt with TLS that sslmode prefer begins with, where the
+// local server is known to have none: it costs a connection of its own. A refusal,
+// which may be for want of TLS, ends that knowledge.
+func (s *Server) spareTLS(cfg *pgx.ConnConfig) {
+	if last := len(cfg.Fallbacks) - 1; s.noTLS.Load() && cfg.TLSConfig != nil && last >= 0 && cfg.Fallbacks[last].TLSConfig == nil {
+		cfg.TLSConfig, cfg.Fallbacks = nil, nil
+	}
 }
 
 func (s *Server) monitorConn() (*pgx.ConnConfig, error) {

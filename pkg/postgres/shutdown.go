@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"os"
 	"strconv"
 	"strings"
@@ -67,9 +68,8 @@ func (s *Server) StopNow(ctx context.Context) error {
 // to be given up.
 func (s *Server) ladder(ctx context.Context, o Shutdown, senders []int) {
 	begun, exited := time.Now(), s.proc.Exited()
-	written, told := false, false
-	var looked time.Time
-	b := backoff{next: 20 * time.Millisecond, max: 200 * time.Millisecond}
+	written, told, looked := false, false, begun
+	b := backoff{next: glance, max: glance}
 	for b.wait(ctx, exited) == nil {
 		took := time.Since(begun)
 		if !told && took >= o.Limit/4 {
@@ -77,14 +77,10 @@ func (s *Server) ladder(ctx context.Context, o Shutdown, senders []int) {
 			s.endSenders(senders)
 		}
 		if !written {
-			// Looking costs a process, and a file has its time by the tick.
-			if st, err := os.Stat(s.inData("global", "pg_control")); err != nil || st.ModTime().Before(looked.Add(-20*time.Millisecond)) {
+			if !s.saysShutDown() && time.Since(looked) < time.Second {
 				continue
 			}
 			looked = time.Now()
-			if c, err := s.ControlData(ctx); err != nil || c.State != StateShutDown {
-				continue
-			}
 			checkpoint, publish, err := s.ShutdownCheckpoint(ctx)
 			if err != nil || checkpoint == 0 {
 				continue
@@ -100,6 +96,26 @@ func (s *Server) ladder(ctx context.Context, o Shutdown, senders []int) {
 			return
 		}
 	}
+}
+
+// glance is the pause between two looks at a server that stops.
+const glance = 20 * time.Millisecond
+
+// saysShutDown looks at the state in the control file without a process, which a busy
+// host would take its time for: the fifth field, as it has been in every version. It is
+// a hint for when pg_controldata is worth running.
+func (s *Server) saysShutDown() bool {
+	f, err := os.Open(s.inData("global", "pg_control"))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	var head struct {
+		System           uint64
+		Version, Catalog uint32
+		State            uint32
+	}
+	return binary.Read(f, binary.NativeEndian, &head) == nil && head.State == 1
 }
 
 // logicalSenders are the walsenders of logical slots. They wait for clients that

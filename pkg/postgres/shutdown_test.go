@@ -32,8 +32,14 @@ func (n *node) state() string {
 
 func TestShutdown(t *testing.T) {
 	n := primaryNode(t, "n1")
+	if n.saysShutDown() {
+		t.Error("a server that runs counts as shut down")
+	}
 	if took, written := n.stop(20 * time.Second); took > 10*time.Second || n.state() != StateShutDown || len(written) > 2 {
 		t.Errorf("took %s, written %v, state %s", took, written, n.state())
+	}
+	if !n.saysShutDown() {
+		t.Error("it does not count as shut down")
 	}
 	must(t, n.Shutdown(testContext(t), Shutdown{Limit: time.Second})) // nothing runs
 }
