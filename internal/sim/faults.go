@@ -68,7 +68,7 @@ var kinds = []kind{
 	}},
 	{name: "etcd loses", least: sec, most: times(1), do: func(w *world, n *node, r *rand.Rand, d int64) {
 		w.lossy[n] = lossy{request: r.Float64() / 2, answer: r.Float64() / 2}
-		w.after(d, func() { delete(w.lossy, n) })
+		w.after(d, func() { w.unlossy(n) })
 	}},
 	{name: "etcd leader", most: once, do: func(w *world, _ *node, _ *rand.Rand, _ int64) { w.srv.ChangeLeader(0) }},
 	{name: "early revoke", most: once, do: func(w *world, _ *node, _ *rand.Rand, _ int64) {
@@ -133,7 +133,7 @@ var kinds = []kind{
 	}},
 	{name: "etcd delays", least: sec, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) {
 		w.lossy[n] = lossy{request: r.Float64(), late: 2 * int64(w.plan.Config.TTL) * sec}
-		w.after(d, func() { delete(w.lossy, n) })
+		w.after(d, func() { w.unlossy(n) })
 	}},
 	{name: "sync mode", most: once, do: func(w *world, _ *node, r *rand.Rand, _ int64) { w.resync(r) }},
 	{name: "sync dies", least: sec, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) { w.bothDie(n, r, d) }},
@@ -278,6 +278,13 @@ func (w *world) cutEtcd(n *node, cut bool) {
 	if !cut {
 		n.redeliver()
 	}
+}
+
+// unlossy ends the loss of requests to etcd by n, which may not have heard of anything
+// meanwhile.
+func (w *world) unlossy(n *node) {
+	delete(w.lossy, n)
+	w.ghost.disturbed = w.now
 }
 
 func (w *world) etcdDown(down bool) {

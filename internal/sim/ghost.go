@@ -294,6 +294,9 @@ func (g *ghost) pauses() {
 // well tells whether the agent of n has been running, undisturbed, for d.
 func (n *node) well(d int64) bool {
 	w := n.w
+	if _, slow := w.lossy[n]; slow { // it may not have heard of anything yet
+		return false
+	}
 	if n.loop == nil || n.off || n.hung > w.now || w.ghost.down || w.ghost.cut[n.name] || n.slowFacts > w.now || n.op.Running || w.ghost.disturbed+d > w.now {
 		return false
 	}
@@ -305,8 +308,8 @@ func (n *node) well(d int64) bool {
 func (g *ghost) fenced(n *node) {
 	t := int64(n.settings.TTL) * sec
 	stops := !n.op.Running || n.op.Kind == ha.OpStop
-	if n.deaf.until != 0 || n.disk.until != 0 {
-		return // a server that hears nothing, or cannot write its checkpoint, is for the leash
+	if n.deaf.until != 0 || n.disk.until != 0 || n.op.Running && n.op.Kind == ha.OpStop && n.heard >= n.op.Started {
+		return // a server that hears nothing, or did not hear its stop at once, or cannot write its checkpoint, is for the leash
 	}
 	if n.server.writable() && stops && !n.settings.Pause && n.loop != nil && n.hung <= g.w.now && n.since+2*t < g.w.now && n.slowFacts+t < g.w.now {
 		g.w.fail("S7", "the agent of %s runs, and let the deadline pass", n.name)

@@ -54,6 +54,9 @@ func (n *node) probing() ha.Probing {
 
 // cure ends a fault: what the disk held goes on.
 func (n *node) cure(s *sick) {
+	if s == &n.deaf {
+		n.heard = n.clock()
+	}
 	*s = sick{}
 	if srv := &n.server; s == &n.disk && srv.dying {
 		srv.crash("gone, now that its disk answers")

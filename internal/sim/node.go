@@ -53,6 +53,7 @@ type node struct {
 	bug        bug
 	restart    int64 // after how long the agent that crashed at a point is started again
 	deaf, disk sick
+	heard      ha.Instant // since when the postmaster hears again
 	restarts   ha.Restarts
 	seen       ha.Seen // as the file has it, written when
 	kept       int64

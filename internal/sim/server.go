@@ -345,8 +345,8 @@ func (s *server) shut(mode ha.StopMode) {
 	}
 	if mode != ha.StopFast {
 		last := between(n.w.srvr, 20*ms, 100*ms)
-		if mode == ha.StopImmediate && n.deaf.until > n.w.now { // what hears no signal is killed after a second
-			last += sec
+		if mode == ha.StopImmediate && n.deaf.until > n.w.now { // it hears the signal then, or is killed after a second
+			last += min(sec, n.deaf.until-n.w.now)
 		}
 		s.later(last, func() { s.crash("stopped immediately") })
 		return
