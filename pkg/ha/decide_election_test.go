@@ -58,6 +58,12 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 			o.DCS.Cluster.Status.Beat.Epoch, o.Memory.LastEpoch = 0, 120
 		}, reason: ElectionHoldOff},
 		{name: "B.3 a writable node does not sit out the hold-off", change: func(o *Observation) { leaderless(o); o.Memory.SeenAt = noon; o.PG.Row.InRecovery = false }, action: Stop{}, reason: DemoteNoLock},
+		{name: "S3 what they told before the last leader gave its key back is too old", change: func(o *Observation) {
+			leaderless(o)
+			o.DCS.Cluster.Status.Beat.Released = true
+			o.Memory.SeenStatus = 0 // as it is seen for the first time
+			o.Peers.AskedAt = plus(-sec / 4)
+		}, action: AskPeers{}, reason: ElectionAsks},
 		{name: "B.3 peers are asked while the hold-off runs", change: func(o *Observation) { leaderless(o); o.Memory.SeenAt = noon; o.Peers = Peers{} }, action: AskPeers{}, reason: ElectionAsks,
 			check: func(t *testing.T, d Decision) {
 				a := d.Action.(AskPeers)

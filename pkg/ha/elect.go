@@ -219,7 +219,9 @@ func (o *Observation) racersToAsk(waiting bool) *AskPeers {
 	if !waiting {
 		ask.Ballot = o.ballot()
 	}
-	if asked && (waiting || o.Now.Sub(p.AskedAt) <= answersFresh && p.Ballot == ask.Ballot) {
+	// What was told before the last leadership was seen to have ended is too old:
+	// a standby may have received, and acknowledged, more up to its end.
+	if asked && (waiting || p.AskedAt >= m.SeenAt && o.Now.Sub(p.AskedAt) <= answersFresh && p.Ballot == ask.Ballot) {
 		return nil
 	}
 	for _, mem := range o.racers() {
