@@ -53,7 +53,7 @@ func (a *App) acceptDCS(ctx context.Context, s *session, name string, force bool
 	}
 	for i := range c.Members { // an etcd that went back knows no position that a candidate has to reach
 		if m := &c.Members[i]; m.XLogLocation == 0 {
-			a.printf("%s does not say how far its WAL goes (%s): somebody who has less may lead before it does, and what it alone has is lost then.\n", m.Name, m.State)
+			a.printf("%s does not say how far its WAL goes (%s): it is waited for, for one ttl at most. Somebody who has less may lead then, and what it alone has is lost.\n", m.Name, m.State)
 		}
 	}
 	if !force {

@@ -40,7 +40,7 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-// TestAcceptNamesWhoIsNotKnown: nobody waits for a member without a position.
+// TestAcceptNamesWhoIsNotKnown: a member without a position is waited for, but not for ever.
 func TestAcceptNamesWhoIsNotKnown(t *testing.T) {
 	c := asking(t, map[string]*fakeMember{"pg-db-01": newFakeMember(t, answer{200, "accepted"})})
 	c.Member("pg-db-01").Quarantine = "etcd went back"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgha/pgha/pkg/dcs"
@@ -76,6 +77,9 @@ func elect(o *Observation) Decision {
 	if left := o.awaitMoreWAL(); left > 0 {
 		return o.wait(min(left, settling), ElectionWaitsForMore, o.DCS.Cluster.Status.Optime.String())
 	}
+	if silent, left := o.awaitAll(); left > 0 {
+		return o.wait(min(left, settling), ElectionWaitsForAll, strings.Join(silent, ", "))
+	}
 	return o.then(Claim{}, ElectionWins)
 }
 
@@ -90,6 +94,30 @@ func (o *Observation) awaitMoreWAL() time.Duration {
 		return 0
 	}
 	return o.Memory.Leaderless.Add(o.Settings.TTL).Sub(o.Now)
+}
+
+// unled tells whether nobody has led yet in an etcd that was put back or made anew, and
+// is trusted again: it does not know how far the cluster was, in WAL and timelines.
+func (o *Observation) unled() bool {
+	stale := o.Memory.Seen.Stale
+	return stale != 0 && o.DCS.Cluster.ModRevision(dcs.KeyStatus) <= stale && !o.Settings.Standby.On
+}
+
+// awaitAll is how long this node waits for members that have not told how far they are
+// while only they know: one whose server still starts is given one lease time.
+func (o *Observation) awaitAll() (silent []string, left time.Duration) {
+	if !o.unled() || o.wanted() || !o.PG.Row.InRecovery {
+		return nil, 0
+	}
+	for _, mem := range o.racers() {
+		if !o.Peers.Answers[mem.Name].Reachable {
+			silent = append(silent, mem.Name)
+		}
+	}
+	if len(silent) == 0 {
+		return nil, 0
+	}
+	return silent, o.Memory.Leaderless.Add(o.Settings.TTL).Sub(o.Now)
 }
 
 // refuse stays out of the race. Without a lock nobody may be writable: a
@@ -302,7 +330,9 @@ func (o *Observation) compare(skip string) string {
 			return mem.Name + " still runs as a primary"
 		case o.unlisted(mem.Name): // it cannot win, however much WAL it has
 			continue
-		case o.leftBehind(p): // nor can it, and of this timeline it has acknowledged nothing
+		case o.unled() && p.Timeline > o.PG.Row.Timeline: // it is I who was left behind
+			return fmt.Sprintf("%s is on timeline %d, newer than my %d", mem.Name, p.Timeline, o.PG.Row.Timeline)
+		case o.leftBehind(p), o.unled() && p.Timeline != 0 && p.Timeline < o.PG.Row.Timeline: // nor can it, and of this timeline it has acknowledged nothing
 		case p.Position > mine && sync && mem.Name == s.Leader: // what it has more was acknowledged to nobody
 			votes.ahead = true
 			continue

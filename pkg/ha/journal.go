@@ -311,7 +311,7 @@ var notable = [reasons]bool{
 	LeaderTooLate: true, LeaderBehind: true, LeaderRefused: true, LeaderNoQuery: true, LeaderRepairsInitialize: true, LeaderRepairsConfig: true,
 	RewindImpossible: true, ReinitDiverged: true, StartTimeout: true, CloneHeld: true, DataDirBad: true, DataDirRelease: true,
 	NoSystemID: true, RestoreAwaited: true, BootstrapGaveUp: true, BootstrapCleans: true,
-	TakeBackLatched: true, TakeBackStale: true, TakeBackFinished: true, PausedReleases: true, ElectionWaitsForMore: true, ElectionBacksOff: true, OperationCancelled: true,
+	TakeBackLatched: true, TakeBackStale: true, TakeBackFinished: true, PausedReleases: true, ElectionWaitsForMore: true, ElectionWaitsForAll: true, ElectionBacksOff: true, OperationCancelled: true,
 	RestartDropped: true,
 }
 

@@ -59,6 +59,7 @@ func (o *Observation) noteSeen() {
 	if q.Word && o.outwaited() || o.republished() {
 		m.Seen = m.Seen.anew(c, q.Revision)
 		m.LastEpoch, m.RewindFor, m.Numbers, m.FailsafeSeen, *q = 0, 0, Numbers{}, nil, Quarantine{}
+		m.Leaderless = 0 // in this etcd it begins now
 	}
 }
 

@@ -210,7 +210,7 @@ func TestRepublish(t *testing.T) {
 	lines := step(LeaderWritesHistory).(WriteHistory).Lines
 	c.History, c.Revision = &dcs.History{Lines: lines, ModRevision: 11}, 11
 	d := decide(o)
-	if m := d.Memory; m.Quarantine.Why != "" || m.Seen != (Seen{ClusterID: 2, Revision: 11, Epoch: 8, Timeline: 2, SystemID: sysID, Count: 2, Stale: 7, TTL: 30000}) {
+	if m := d.Memory; m.Quarantine.Why != "" || m.Seen != (Seen{ClusterID: 2, Revision: 11, Epoch: 8, Timeline: 2, SystemID: sysID, Count: 2, Stale: 7, Given: 2, GivenOf: sysID, TTL: 30000}) {
 		t.Fatalf("%s, %+v, %+v", d.Text("n1"), m.Quarantine, m.Seen)
 	}
 	if _, arms := d.Action.(ArmLeash); !arms { // by the new count
@@ -374,7 +374,11 @@ func TestStaleOrdersWithoutLeader(t *testing.T) {
 			down(o, "")
 			o.PG.DataDir = DataDirHalfMade
 		}, RestoreFails},
-		"an order that could not be written a moment ago": {func(o *Observation) { order(o); did(o, WriteRestore{}, ResultFailed) }, ElectionWins},
+		"an order that could not be written a moment ago": {func(o *Observation) {
+			order(o)
+			did(o, WriteRestore{}, ResultFailed)
+			answered(o, standbyPeer(1000), standbyPeer(1000))
+		}, ElectionWins},
 	} {
 		o := base()
 		leaderless(o)

@@ -79,6 +79,7 @@ var reasonCodes = [reasons]string{
 	ElectionRefused:         "election_refused",
 	ElectionYields:          "election_yields",
 	ElectionWaitsForMore:    "election_waits_for_more",
+	ElectionWaitsForAll:     "election_waits_for_all",
 	TakeBackOwn:             "take_back_own",
 	TakeBackLatched:         "take_back_latched",
 	TakeBackStale:           "take_back_stale",

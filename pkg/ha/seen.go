@@ -22,6 +22,10 @@ type Seen struct {
 	// Stale is the revision up to which requests and orders are from before that,
 	// and void.
 	Stale int64 `json:"stale"`
+	// Given is the highest number that a timeline of the data of system GivenOf may
+	// have, in any etcd: what one forgot, a promotion must not give again.
+	Given   wal.Timeline `json:"given,omitempty"`
+	GivenOf string       `json:"given_of,omitempty"`
 	// TTL is that of the newest beat, in milliseconds.
 	TTL int64 `json:"ttl,omitempty"`
 	// Doubt is a quarantine that is certain: an agent that restarts goes on with it,
@@ -67,6 +71,10 @@ func (s Seen) with(c *dcs.Cluster) Seen {
 	}
 	if i := c.Initialize; i != nil && dcs.InitializeValid(i.SystemID) {
 		s.SystemID = i.SystemID
+		if s.GivenOf != i.SystemID {
+			s.Given, s.GivenOf = 0, i.SystemID
+		}
+		s.Given = max(s.Given, givenTimeline(c))
 	}
 	if c.Status != nil && c.Status.Beat != nil {
 		s.TTL = c.Status.Beat.TTL
@@ -76,9 +84,10 @@ func (s Seen) with(c *dcs.Cluster) Seen {
 }
 
 // anew returns what is known after c was accepted as the truth, whatever was
-// seen before. Requests in keys up to the revision stale are from before.
+// seen before but the numbers of timelines. Requests in keys up to the revision
+// stale are from before.
 func (s Seen) anew(c *dcs.Cluster, stale int64) Seen {
-	return Seen{Count: s.Count + 1, Stale: stale}.with(c)
+	return Seen{Count: s.Count + 1, Stale: stale, Given: s.Given, GivenOf: s.GivenOf}.with(c)
 }
 
 // countShift puts the count above any revision of etcd's.

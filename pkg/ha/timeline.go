@@ -52,7 +52,17 @@ func (o *Observation) nextTimeline() timeline {
 	if b := o.ownBeat(); b != nil && b.Next > max(clusterTimeline(c), mine, b.Timeline) {
 		return b.Next
 	}
-	return max(givenTimeline(c), mine) + 1
+	return max(givenTimeline(c), mine, o.givenBefore()) + 1
+}
+
+// givenBefore is the highest number that the timelines of this server's data may have
+// by what this node saw in any etcd: one that was restored or made anew does not
+// know of a member whose server is down yet.
+func (o *Observation) givenBefore() timeline {
+	if s := &o.Memory.Seen; s.GivenOf == o.PG.SystemID {
+		return s.Given
+	}
+	return 0
 }
 
 // publishNumber is the round that must come before anything makes a timeline of

@@ -1,0 +1,75 @@
+package ha
+
+import (
+	"testing"
+
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
+)
+
+// unledEtcd: an operator accepted what etcd holds, and nobody has led in it since.
+func unledEtcd(o *Observation) {
+	leaderless(o)
+	o.Memory.Seen.Stale = 200
+	o.PG.Row.Timeline = 4
+	answered(o, on(4, 1000), on(4, 1000))
+}
+
+// on is a standby that tells its timeline.
+func on(tl timeline, at wal.LSN) Peer {
+	p := standbyPeer(at)
+	p.Timeline = tl
+	return p
+}
+
+// TestElectionInNewEtcd: what etcd does not know any more, the members tell.
+func TestElectionInNewEtcd(t *testing.T) {
+	runTable(t, []row{
+		{name: "all have told", change: unledEtcd, action: Claim{}, reason: ElectionWins},
+		{name: "a server still starts", change: func(o *Observation) { unledEtcd(o); answered(o, on(4, 1000), Peer{}) }, reason: ElectionWaitsForAll,
+			check: func(t *testing.T, d Decision) {
+				if d.Wait > settling {
+					t.Errorf("looks again after %s", d.Wait)
+				}
+			}},
+		{name: "for one lease time", change: func(o *Observation) {
+			unledEtcd(o)
+			answered(o, on(4, 1000), Peer{})
+			o.Memory.Leaderless = plus(-30 * sec)
+		}, action: Claim{}, reason: ElectionWins},
+		{name: "not when an operator names the new leader", change: func(o *Observation) {
+			unledEtcd(o)
+			answered(o, on(4, 1000), Peer{})
+			failover(o, "", "n1")
+			o.DCS.Cluster.Failover.ModRevision = 201
+		}, action: Claim{}, reason: ElectionWins},
+		{name: "not once somebody has led", change: func(o *Observation) {
+			unledEtcd(o)
+			answered(o, on(4, 1000), Peer{})
+			o.DCS.Cluster.Status.ModRevision, o.Memory.SeenStatus = 201, 201
+		}, action: Claim{}, reason: ElectionWins},
+		{name: "a newer timeline is further than more WAL", change: func(o *Observation) { unledEtcd(o); answered(o, on(5, 900), on(4, 1000)) }, reason: ElectionRefused},
+		{name: "an older one is not", change: func(o *Observation) { unledEtcd(o); answered(o, on(3, 1100), on(4, 1000)) }, action: Claim{}, reason: ElectionWins},
+	})
+}
+
+// TestNumbersOutliveEtcd: a number that another member's timeline may have is not given
+// again because etcd forgot it.
+func TestNumbersOutliveEtcd(t *testing.T) {
+	old := &dcs.Cluster{ID: 1, Revision: 500, Initialize: &dcs.Initialize{SystemID: sysID}, Status: &dcs.Status{Beat: &dcs.Beat{Timeline: 6, Next: 7}}}
+	seen := Seen{}.with(old).anew(&dcs.Cluster{ID: 2, Revision: 3}, 3)
+	o := base()
+	unledEtcd(o)
+	o.Memory.Seen = seen
+	if got := o.nextTimeline(); got != 8 {
+		t.Errorf("the next timeline is %d", got)
+	}
+	o.PG.SystemID = "7000000000000000001"
+	if got := o.nextTimeline(); got != 5 {
+		t.Errorf("of other data the next timeline is %d", got)
+	}
+	other := &dcs.Cluster{ID: 2, Revision: 9, Initialize: &dcs.Initialize{SystemID: "7000000000000000001"}}
+	if seen = seen.with(other); seen.Given != 0 || seen.GivenOf != "7000000000000000001" {
+		t.Errorf("after another cluster was seen: %+v", seen)
+	}
+}
