@@ -253,6 +253,11 @@ func TestTakeBack(t *testing.T) {
 		{name: "B.6 latched and dead: release", change: func(o *Observation) { lost(o); o.Leash.Armed = 0; down(o, "in production") }, action: Release{}, reason: TakeBackLatched,
 			check: wants(Release{Epoch: myEpoch, Clean: true})},
 		{name: "B.6 another installation wrote the beat", change: func(o *Observation) { lost(o); o.DCS.Cluster.Status.Beat.Holder = "h9" }, reason: ElectionRefused},
+		{name: "S7 a lease that rounds in vain ran out of is not tried again, however short a stop is by settings of now", change: func(o *Observation) {
+			o.Now = o.Memory.Lease.StopAt()
+			o.Memory.Lease.Attempt = o.Now.Add(-sec)
+			o.Settings.TTL, o.Settings.LoopWait, o.Settings.RetryTimeout = 5*sec, sec, sec
+		}, action: Stop{}, reason: DemoteNoLock},
 		{name: "1.4 a lapsed lease is tried once more", change: func(o *Observation) { o.Now = o.Memory.Lease.StopAt() }, action: TakeBack{}, reason: TakeBackOwn, check: noLease},
 	})
 }

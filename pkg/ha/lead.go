@@ -19,13 +19,15 @@ func takeBack(o *Observation) Decision {
 		return o.rest(ElectionRefused, "the leader key carries my name, but another installation wrote it; is "+o.Me.Name+" configured on two hosts?")
 	}
 	spent := !o.Settings.LeashOff && o.Leash.Highest >= o.Memory.Hold(l.Epoch) && o.Leash.Armed != o.Memory.Hold(l.Epoch)
-	tried := o.roundFailed() || o.Memory.Lapsed == l.Epoch
+	// The lease itself knows best: settings, which tell how long a stop takes, may be
+	// others since it was renewed.
+	late := o.Memory.Lapsed == l.Epoch || o.roundFailed() && o.lastCall(l.Epoch)
 	switch {
 	case l.Epoch <= o.Memory.Seen.Stale && o.readOnly(): // etcd went back to it: whoever led since may do so up to its deadline
 		return o.then(Release{Epoch: l.Epoch}, TakeBackStale)
 	case o.Memory.Releasing == l.Epoch && o.readOnly():
 		return o.then(o.releaseKey(true), HandOverStops)
-	case !spent && tried && o.mayWrite() && o.lastCall(l.Epoch):
+	case !spent && late && o.mayWrite():
 		o.Memory.armRewind()
 		return o.begin(Stop{Mode: StopFast, Escalate: o.Memory.stopBudget(o) / 2}, DemoteNoLock, "my leadership could not be renewed in time")
 	case !spent:

@@ -12,6 +12,7 @@ import (
 // A cluster set back to three kinds of target, one after the other, each with
 // exactly the rows of that instant; the other members follow.
 func TestBackupRestoreToPoint(t *testing.T) {
+	onlyLong(t)
 	t.Parallel() // a cluster of its own
 	s := startSite(t, nil)
 	s.restoresToPoints()

@@ -15,6 +15,7 @@ func overS3(o *lab.Options) { o.Backup = lab.BackupS3 }
 
 // Everything that works with a directory works with a bucket, over TLS.
 func TestBackupS3(t *testing.T) {
+	onlyLong(t)
 	t.Parallel() // a cluster of its own
 	s := startSite(t, overS3)
 	s.fill(20)
