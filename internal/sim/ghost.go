@@ -308,8 +308,11 @@ func (n *node) well(d int64) bool {
 func (g *ghost) fenced(n *node) {
 	t := int64(n.settings.TTL) * sec
 	stops := !n.op.Running || n.op.Kind == ha.OpStop
-	if n.deaf.until != 0 || n.disk.until != 0 || n.op.Running && n.op.Kind == ha.OpStop && n.heard >= n.op.Started {
-		return // a server that hears nothing, or did not hear its stop at once, or cannot write its checkpoint, is for the leash
+	if n.disk.until != 0 {
+		return // processes that outlive their kill, and a checkpoint that cannot be written, are for the leash
+	}
+	if n.deafAtStop() {
+		return // the stop keeps the limit that it was given, and the leash that has to end it
 	}
 	if n.server.writable() && stops && !n.settings.Pause && n.loop != nil && n.hung <= g.w.now && n.since+2*t < g.w.now && n.slowFacts+t < g.w.now {
 		g.w.fail("S7", "the agent of %s runs, and let the deadline pass", n.name)

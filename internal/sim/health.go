@@ -78,6 +78,14 @@ func (n *node) deafens(d int64) {
 	}
 }
 
+// deafAtStop: the postmaster heard nothing of a stop that began, with a limit of its
+// own, before the time to give up a leadership had come.
+func (n *node) deafAtStop() bool {
+	t, _ := ha.NewTiming(n.current().TTL, n.current().LoopWait, n.current().RetryTimeout)
+	deaf := n.deaf.until != 0 || n.heard >= n.op.Started
+	return deaf && n.op.Running && n.op.Kind == ha.OpStop && n.op.Started < n.leash.deadline.Add(-t.Stop)
+}
+
 // faulty is what the agent tells the others of its server.
 func (n *node) faulty() string {
 	if n.view == nil {

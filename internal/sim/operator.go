@@ -87,7 +87,7 @@ func (p operator) Begin(a ha.Action) {
 			}
 			if a.Escalate > 0 && !hurried && n.w.now-begun > int64(a.Escalate) {
 				hurried = true
-				s.shut(ha.StopImmediate)
+				s.quit(min(sec, int64(a.Escalate)/2))
 			}
 			return false, ""
 		})

@@ -337,6 +337,15 @@ func (s *server) open() {
 	}
 }
 
+// quit is an immediate stop; what hears no signal till then is killed after limit.
+func (s *server) quit(limit int64) {
+	last := between(s.n.w.srvr, 20*ms, 100*ms)
+	if left := s.n.deaf.until - s.n.w.now; left > 0 {
+		last += min(limit, left)
+	}
+	s.later(last, func() { s.crash("stopped immediately") })
+}
+
 // shut is a stop in the given mode.
 func (s *server) shut(mode ha.StopMode) {
 	n := s.n
@@ -344,11 +353,7 @@ func (s *server) shut(mode ha.StopMode) {
 		return
 	}
 	if mode != ha.StopFast {
-		last := between(n.w.srvr, 20*ms, 100*ms)
-		if mode == ha.StopImmediate && n.deaf.until > n.w.now { // it hears the signal then, or is killed after a second
-			last += min(sec, n.deaf.until-n.w.now)
-		}
-		s.later(last, func() { s.crash("stopped immediately") })
+		s.quit(sec)
 		return
 	}
 	if wait := n.deaf.until - n.w.now; wait > 0 { // the signal is heard then

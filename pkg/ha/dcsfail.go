@@ -16,7 +16,7 @@ func withoutDCS(o *Observation) Decision {
 	case o.mayWrite(): // X3
 		m.Offline = true
 		m.armRewind()
-		return o.begin(Stop{Mode: StopFast, Escalate: m.stopBudget(o) / 2}, DemoteOffline, o.DCS.Error)
+		return o.begin(o.demotion(), DemoteOffline, o.DCS.Error)
 	case down && m.Offline && o.PG.DataDir == DataDirPresent && o.Leash.Armed != 0:
 		return o.disarm()
 	case down && m.Offline && o.PG.DataDir == DataDirPresent:

@@ -251,6 +251,8 @@ func TestStopping(t *testing.T) { // 1.22
 			did(o, Release{Epoch: myEpoch, Clean: true}, ResultOK)
 		}, action: Exit{}, reason: Stopped},
 		{name: "1.22.6 refused to stop", change: func(o *Observation) { term(o); ended(o, OpStop, "timed out") }, reason: StoppingWaits},
+		{name: "1.22 etcd silent for long: stops before the leash has to", change: func(o *Observation) { term(o); silent(o); o.Now = o.Leash.Deadline.Add(-4 * sec) }, action: Stop{}, reason: StoppingServer,
+			check: wants(Stop{Mode: StopFast, Escalate: 2 * sec})},
 		{name: "1.22 etcd silent: stops all the same", change: func(o *Observation) { term(o); silent(o) }, action: Stop{}, reason: StoppingServer},
 	})
 }

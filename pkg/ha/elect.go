@@ -20,9 +20,9 @@ func elect(o *Observation) Decision {
 	if o.promised() {
 		return o.keepPromise()
 	}
-	if o.mayWrite() && o.Leash.Armed != 0 && !o.Leash.Suspended && o.Now >= o.Leash.Deadline.Add(-m.stopBudget(o)) { // before the leash has to
+	if o.leashNear() { // before it has to
 		m.armRewind()
-		return o.begin(Stop{Mode: StopFast, Escalate: m.stopBudget(o) / 2}, DemoteNoLock, "my leadership could not be renewed in time")
+		return o.begin(o.demotion(), DemoteNoLock, "my leadership could not be renewed in time")
 	}
 	if o.claimsInitialize() { // E4, E5
 		if o.PG.Known && o.PG.Row.InRecovery {

@@ -29,7 +29,7 @@ func takeBack(o *Observation) Decision {
 		return o.then(o.releaseKey(true), HandOverStops)
 	case !spent && late && o.mayWrite():
 		o.Memory.armRewind()
-		return o.begin(Stop{Mode: StopFast, Escalate: o.Memory.stopBudget(o) / 2}, DemoteNoLock, "my leadership could not be renewed in time")
+		return o.begin(o.demotion(), DemoteNoLock, "my leadership could not be renewed in time")
 	case !spent:
 		return o.then(TakeBack{Epoch: l.Epoch}, TakeBackOwn)
 	case !o.readOnly():
@@ -145,7 +145,7 @@ func giveUpUnwatched(o *Observation) Decision {
 	}
 	m.Demoting = true
 	m.armRewind()
-	return o.begin(Stop{Mode: StopFast, Escalate: m.stopBudget(o) / 2}, LeaderUnwatched, o.watchdogFault())
+	return o.begin(o.demotion(), LeaderUnwatched, o.watchdogFault())
 }
 
 func configMissing(c *dcs.Cluster) bool {

@@ -149,6 +149,9 @@ func stopping(o *Observation) Decision {
 			return d
 		}
 		m.Demoting = m.Lease.Epoch != 0
+		if o.leashNear() {
+			return o.begin(o.demotion(), StoppingServer)
+		}
 		return o.begin(Stop{Mode: StopFast, Checkpoint: m.Demoting && m.Primary, Escalate: o.Settings.stopLimit()}, StoppingServer)
 	case m.Lease.Epoch != 0 && !o.releaseInVain():
 		return o.then(o.release(), HandOverStops)

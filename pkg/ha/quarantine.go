@@ -193,7 +193,7 @@ func quarantine(o *Observation) Decision {
 	case o.mayWrite(): // by its deadline, not by a name
 		m.Offline = true
 		m.armRewind()
-		return o.begin(Stop{Mode: StopFast, Escalate: m.stopBudget(o) / 2}, DemoteNoLock, why)
+		return o.begin(o.demotion(), DemoteNoLock, why)
 	case o.Leash.Armed != 0 && o.readOnly():
 		return o.disarm()
 	case o.PG.Process == ProcessDown:

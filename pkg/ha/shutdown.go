@@ -10,6 +10,23 @@ func (s *Settings) stopLimit() time.Duration {
 	return max(2*s.TTL, 30*time.Second)
 }
 
+// leashNear: the server can write, and only the time of an orderly stop is left
+// until its leash ends it.
+func (o *Observation) leashNear() bool {
+	return o.mayWrite() && o.Leash.Armed != 0 && !o.Leash.Suspended && o.Now >= o.Leash.Deadline.Add(-o.Memory.stopBudget(o))
+}
+
+// demotion is the stop of a primary whose leash ends it soon. Half of the time that
+// is left is for good order; SIGQUIT gets a quarter and SIGKILL is done before the
+// leash has to act, also where the postmaster hears no signal.
+func (o *Observation) demotion() Stop {
+	left := o.Memory.stopBudget(o)
+	if o.Leash.Armed != 0 && !o.Leash.Suspended {
+		left = min(left, max(o.Leash.Deadline.Sub(o.Now), 200*time.Millisecond))
+	}
+	return Stop{Mode: StopFast, Escalate: left / 2}
+}
+
 // releasesEarly: the leader's server has written its shutdown checkpoint, so that
 // nobody can write any more, and is held up by its archiver or a walsender.
 func (o *Observation) releasesEarly() bool {

@@ -21,7 +21,8 @@ type Shutdown struct {
 	// that are still there are told to go: they would wait for their clients. At
 	// half of it, a server that has written its shutdown checkpoint and waits for
 	// archiver and walsenders is ended: nothing of its data is missing. At its end,
-	// any other one is.
+	// any other one is, with SIGKILL for what is left half as much later, a second
+	// at most: who has little time until the leash acts has none for patience.
 	Limit time.Duration
 	// Written is called once when the shutdown checkpoint is on disk and the server
 	// is still there: nothing can be written any more.
@@ -50,12 +51,15 @@ func (s *Server) Shutdown(ctx context.Context, o Shutdown) error {
 		return err
 	}
 	s.log.Warn("the server does not stop in time: stopping it immediately", "limit", o.Limit, "waits for", s.children())
-	return s.StopNow(ctx)
+	return s.quit(ctx, min(immediateLimit, o.Limit/2))
 }
 
 // StopNow is an immediate stop, with SIGKILL for everything a second later.
-func (s *Server) StopNow(ctx context.Context) error {
-	quick, cancel := context.WithTimeout(ctx, immediateLimit)
+func (s *Server) StopNow(ctx context.Context) error { return s.quit(ctx, immediateLimit) }
+
+// quit is an immediate stop that gets as long as limit before SIGKILL.
+func (s *Server) quit(ctx context.Context, limit time.Duration) error {
+	quick, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := s.Stop(quick, StopImmediate, false); err == nil || ctx.Err() != nil {
 		return err

@@ -61,6 +61,17 @@ func TestShutdownHungArchiver(t *testing.T) {
 	n.start(StartOptions{Role: RolePrimary})
 }
 
+// A postmaster that hears no signal is killed in half of what the orderly part got.
+func TestShutdownHungPostmaster(t *testing.T) {
+	n := primaryNode(t, "n1")
+	pid, _ := n.Running()
+	must(t, unix.Kill(pid, unix.SIGSTOP))
+	if took, _ := n.stop(100 * time.Millisecond); took > immediateLimit {
+		t.Errorf("took %s", took)
+	}
+	n.start(StartOptions{Role: RolePrimary})
+}
+
 // A walsender that stands still holds up the shutdown checkpoint itself.
 func TestShutdownStoppedWalsender(t *testing.T) {
 	n := primaryNode(t, "n1")

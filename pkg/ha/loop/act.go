@@ -234,6 +234,9 @@ func (l *Loop) request(ctx context.Context, o *ha.Observation, do func(context.C
 	budget := o.Settings.RetryTimeout
 	if lease := o.Memory.Lease; lease.Epoch != 0 {
 		budget = min(budget, max(lease.NextLook(l.Now(), budget), 500*time.Millisecond))
+		if o.PG.Process != ha.ProcessDown && !o.Settings.Pause { // which may have to stop
+			budget = min(budget, max(lease.StopAt().Sub(l.Now()), lateTimeout))
+		}
 	}
 	ctx, cancel := l.Timeout(ctx, budget)
 	defer cancel()

@@ -240,6 +240,10 @@ func (l *Loop) factsTimeout(now ha.Instant) time.Duration {
 // that is not whole is an event's business, not worth waiting for.
 const snapshotTimeout = 300 * time.Millisecond
 
+// lateTimeout bounds a request to etcd when the time for an orderly stop, a second
+// with the shortest ttl, has come or is about to.
+const lateTimeout = 100 * time.Millisecond
+
 func (l *Loop) observe(ctx context.Context) ha.Observation {
 	o := ha.Observation{Me: l.Me, Stopping: l.stopping, Memory: l.memory, Last: l.last, Peers: l.peers}
 	if l.Myself != nil {
@@ -313,7 +317,7 @@ func (l *Loop) lookTimeout() time.Duration {
 	case !l.reread, lease.Epoch == 0 && leash.Armed != 0 && !leash.Suspended: // its deadline comes, and the server may have to stop before
 		return snapshotTimeout
 	case lease.Epoch != 0: // the time for an orderly stop is not for reading
-		return min(time.Second, max(lease.StopAt().Sub(l.Now()), snapshotTimeout))
+		return min(time.Second, max(lease.StopAt().Sub(l.Now()), lateTimeout))
 	}
 	return time.Second
 }
