@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -83,7 +84,9 @@ func (w *world) retryLost() {
 // failed half-way, or was taken back when it was all but done, and that nobody may
 // lead: what the other members have is from before the timeline that is gone. The
 // repository has it, so it is ordered again. Or one that was promoted by an
-// operator's word, and died before it was in /sync: the word is given again.
+// operator's word, and died before the others had followed it: the word is given
+// again. Or an agent died between its claim to make the cluster and the first byte
+// on its disk: the claim is taken back.
 func (w *world) rescue() {
 	if _, led := w.srv.Get(base + "/leader"); led {
 		return
@@ -95,7 +98,13 @@ func (w *world) rescue() {
 			return
 		}
 	}
-	if g := w.ghost; g.sync.beside && g.newest != nil && w.conf.Mode != "" && !g.sync.key.Has(g.newest.name) {
+	if kv, ok := w.srv.Get(base + "/initialize"); ok && len(kv.Value) == 0 && !slices.ContainsFunc(w.nodes, func(n *node) bool { return n.server.dir != ha.DataDirEmpty }) {
+		w.trace(nil, "OPERATOR: removes what is left of a cluster that was never made")
+		w.srv.Delete(base + "/initialize")
+		w.pump()
+		return
+	}
+	if g := w.ghost; g.sync.beside && g.newest != nil && w.conf.Mode != "" {
 		w.request("", g.newest.name, now)
 	}
 }
