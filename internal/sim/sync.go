@@ -106,7 +106,7 @@ func (s *server) reply(from *server) {
 	}
 	gen, conn, br, at := from.gen, s.conn, s.br, s.flush
 	n.w.after(between(n.w.net, ms/5, 5*ms), func() {
-		if from.gen != gen || from.br != br || from.proc != ha.ProcessRunning || !n.w.linked(n, from.n) {
+		if from.gen != gen || from.dying || from.br != br || from.proc != ha.ProcessRunning || !n.w.linked(n, from.n) {
 			return
 		}
 		from.sync.heard[n.index] = heard{conn: conn, at: at}
@@ -152,7 +152,11 @@ func (s *server) SetSyncNames(ctx context.Context, names *string) error {
 func (s *server) configured() {
 	n, y := s.n, &s.sync
 	y.write(&n.settings, s.proc != ha.ProcessDown && !s.recovery)
-	s.later(between(n.w.srvr, ms, 60*ms), func() { s.inForce(y.file) })
+	s.later(between(n.w.srvr, ms, 60*ms), func() {
+		if !s.dying { // or nobody reads it any more
+			s.inForce(y.file)
+		}
+	})
 }
 
 // write is the agent writing the configuration file, before a start too. One that

@@ -190,6 +190,8 @@ func TestReclaim(t *testing.T) { // safety B.3 (d), and what ends a leadership
 		{name: "X1 etcd silent, deadline ahead", change: silent, reason: OfflineWaiting},
 		{name: "X3 etcd silent, stop instant reached", change: func(o *Observation) { silent(o); o.Now = o.Memory.Lease.StopAt() }, action: Stop{}, reason: DemoteOffline,
 			check: wants(Stop{Mode: StopFast, Escalate: 2500 * time.Millisecond})},
+		{name: "X1 etcd silent just after the key was taken anew: the leash is told", change: func(o *Observation) { silent(o); o.Leash.Armed-- }, action: ArmLeash{}, reason: LeaderArming},
+		{name: "X1 which it refuses", change: func(o *Observation) { silent(o); o.Leash.Armed--; o.Memory.Unarmed = "no" }, reason: OfflineWaiting},
 		{name: "X3 late: half of what is left is for good order", change: func(o *Observation) { silent(o); o.Now = o.Leash.Deadline.Add(-sec) }, action: Stop{}, reason: DemoteOffline,
 			check: wants(Stop{Mode: StopFast, Escalate: 500 * time.Millisecond})},
 		{name: "X3 too late: a moment all the same", change: func(o *Observation) { silent(o); o.Now = o.Leash.Deadline.Add(sec) }, action: Stop{}, reason: DemoteOffline,
