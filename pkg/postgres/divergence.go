@@ -129,24 +129,52 @@ func (s *Server) localPoint(ctx context.Context) (localPoint, error) {
 }
 
 func (s *Server) runningPoint(ctx context.Context) (localPoint, error) {
-	sys, err := s.IdentifySystem(ctx, nil)
+	timeline := func() (wal.Timeline, error) {
+		sys, err := s.IdentifySystem(ctx, nil)
+		return sys.Timeline, err
+	}
+	tl, at, err := together(timeline, func() (wal.LSN, error) { return s.replayPosition(ctx) })
 	if err != nil {
 		return localPoint{}, err
 	}
+	return localPoint{tl: tl, at: at, inRecovery: true}, nil
+}
+
+// together asks for a timeline and a position on it, which only different connections
+// tell: a standby that crosses to the new leader's timeline between the two answers
+// would seem to have run past the fork.
+func together(timeline func() (wal.Timeline, error), position func() (wal.LSN, error)) (wal.Timeline, wal.LSN, error) {
+	before, err := timeline()
+	for err == nil {
+		at, failed := position()
+		if failed != nil {
+			return 0, 0, failed
+		}
+		var after wal.Timeline
+		if after, err = timeline(); err == nil && after == before {
+			return after, at, nil
+		}
+		before = after
+	}
+	return 0, 0, err
+}
+
+// replayPosition is how far a running standby has replayed.
+func (s *Server) replayPosition(ctx context.Context) (wal.LSN, error) {
 	var recovering bool
 	var replay *string
-	err = s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err := s.admin.do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return c.QueryRow(ctx, "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text").Scan(&recovering, &replay)
 	})
 	switch {
 	case err != nil:
-		return localPoint{}, fmt.Errorf("ask for the replay position: %w", err)
+		return 0, fmt.Errorf("ask for the replay position: %w", err)
 	case !recovering:
-		return localPoint{}, errors.New("the local server is not in recovery")
+		return 0, errors.New("the local server is not in recovery")
 	case lsn(replay) == 0:
-		return localPoint{}, errors.New("the local server does not know its replay position")
+		return 0, errors.New("the local server does not know its replay position")
 	}
-	return localPoint{tl: sys.Timeline, at: lsn(replay), inRecovery: true}, nil
+	return lsn(replay), nil
 }
 
 // endPoint reads the end of WAL out of a control file.

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -51,5 +52,25 @@ func TestRecordEnd(t *testing.T) {
 	}
 	if got, err := a.recordEnd(ctx, control.CheckpointTLI, last.lsn+8); err == nil {
 		t.Errorf("the middle of a record ends at %v", got)
+	}
+}
+
+// TestTogether: a standby that crosses to another timeline between two answers is at no
+// position of the old one.
+func TestTogether(t *testing.T) {
+	timelines, positions := []wal.Timeline{1, 2, 2}, []wal.LSN{100, 120}
+	tl, at, err := together(
+		func() (wal.Timeline, error) { next := timelines[0]; timelines = timelines[1:]; return next, nil },
+		func() (wal.LSN, error) { next := positions[0]; positions = positions[1:]; return next, nil },
+	)
+	if tl != 2 || at != 120 || err != nil {
+		t.Errorf("timeline %d at %d, %v", tl, at, err)
+	}
+	broken := errors.New("gone")
+	if _, _, err := together(func() (wal.Timeline, error) { return 1, nil }, func() (wal.LSN, error) { return 0, broken }); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if _, _, err := together(func() (wal.Timeline, error) { return 0, broken }, nil); !errors.Is(err, broken) {
+		t.Error(err)
 	}
 }
