@@ -58,6 +58,7 @@ func (s *Store) watchOnce(ctx context.Context) error {
 	generation := s.generation
 	s.watchMu.Unlock()
 
+	since := s.view.Newest()
 	readCtx, cancel := context.WithTimeout(ctx, s.cfg.RetryTimeout)
 	kvs, header, err := s.readAll(readCtx, "read cluster for the watch")
 	cancel()
@@ -70,7 +71,7 @@ func (s *Store) watchOnce(ctx context.Context) error {
 	}
 	ctx, f := track(ctx)
 	defer f.stop(nil)
-	if !s.install(generation, kvs, header, eps[0], f.stop) {
+	if !s.install(generation, since, kvs, header, eps[0], f.stop) {
 		return errResync
 	}
 	defer s.uninstall()
@@ -80,13 +81,13 @@ func (s *Store) watchOnce(ctx context.Context) error {
 }
 
 // install makes the view whole, unless it was declared lost since generation.
-func (s *Store) install(generation int, kvs []dcs.KV, h *pb.ResponseHeader, ep *endpoint, stop context.CancelCauseFunc) bool {
+func (s *Store) install(generation int, since int64, kvs []dcs.KV, h *pb.ResponseHeader, ep *endpoint, stop context.CancelCauseFunc) bool {
 	s.watchMu.Lock()
 	defer s.watchMu.Unlock()
 	if s.generation != generation {
 		return false
 	}
-	s.view.Reset(kvs, h.GetRevision(), h.GetClusterId())
+	s.view.Reset(kvs, h.GetRevision(), h.GetClusterId(), since)
 	s.watchAt, s.watchStop = ep, stop
 	return true
 }

@@ -190,7 +190,7 @@ func (c *Client) deliver(n int) {
 		c.srv.frozen = nil
 		kvs, rev, id := c.srv.read(c.base)
 		c.srv.frozen = frozen
-		c.view.Reset(kvs, rev, id)
+		c.view.Reset(kvs, rev, id, c.view.Newest())
 		c.watching, c.queue = true, nil
 		return
 	}

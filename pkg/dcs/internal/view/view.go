@@ -68,14 +68,29 @@ func (v *View) wake() {
 	}
 }
 
+// Newest is the newest revision that is known, own writes included. Nothing that is
+// read from now on is older, unless etcd goes back.
+func (v *View) Newest() int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	top := v.rev
+	for _, kv := range v.kvs {
+		top = max(top, kv.ModRevision)
+	}
+	for _, rev := range v.gone {
+		top = max(top, rev)
+	}
+	return top
+}
+
 // Reset replaces the content by a range read at revision rev. Own writes that
-// are newer than the read stay.
-func (v *View) Reset(kvs []dcs.KV, rev int64, id uint64) {
+// are newer than the read stay; since is what Newest told before the read.
+func (v *View) Reset(kvs []dcs.KV, rev int64, id uint64, since int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	// A restored etcd begins anew: nothing known before counts (safety E5).
 	// Before the first read only own writes are known, and they may be newer.
-	same := (id == v.id || v.id == 0) && rev >= v.rev
+	same := (id == v.id || v.id == 0) && rev >= v.rev && rev >= since
 	next := make(map[string]dcs.KV, len(kvs))
 	for _, kv := range kvs {
 		if kv.Key != v.events && (!same || v.gone[kv.Key] <= kv.ModRevision) {

@@ -36,7 +36,7 @@ func woken(v *View) bool {
 func ready(t *testing.T) *View {
 	t.Helper()
 	v := New("/b")
-	v.Reset([]dcs.KV{kv("{}", 5)}, 5, 1)
+	v.Reset([]dcs.KV{kv("{}", 5)}, 5, 1, 0)
 	woken(v)
 	return v
 }
@@ -75,7 +75,7 @@ func TestOldEventsDoNotUndoOwnWrites(t *testing.T) {
 	if config(v) != "" {
 		t.Errorf("deleted key came back: %s", config(v))
 	}
-	v.Reset([]dcs.KV{kv(`{"a":2}`, 8)}, 8, 1) // read before the deletion
+	v.Reset([]dcs.KV{kv(`{"a":2}`, 8)}, 8, 1, 0) // read before the deletion
 	if config(v) != "" {
 		t.Errorf("deleted key came back by a read: %s", config(v))
 	}
@@ -85,11 +85,18 @@ func TestOldEventsDoNotUndoOwnWrites(t *testing.T) {
 	}
 	v.Begin(key)
 	v.End([]string{key}, 12, Event{KV: kv(`{"a":4}`, 0)})
-	v.Reset([]dcs.KV{kv(`{"a":3}`, 10)}, 11, 1)
+	v.Reset([]dcs.KV{kv(`{"a":3}`, 10)}, 11, 1, 0)
 	if config(v) != `{"a":4}` {
 		t.Errorf("own write lost by an older read: %s", config(v))
 	}
-	v.Reset([]dcs.KV{kv("{}", 3)}, 4, 2) // another cluster: nothing counts
+	if v.Newest() != 12 {
+		t.Errorf("the own write is not the newest that is known: %d", v.Newest())
+	}
+	v.Reset([]dcs.KV{kv(`{"a":3}`, 10)}, 11, 1, 12) // read after it: etcd went back
+	if config(v) != `{"a":3}` {
+		t.Errorf("own write kept beside older keys: %s", config(v))
+	}
+	v.Reset([]dcs.KV{kv("{}", 3)}, 4, 2, 0) // another cluster: nothing counts
 	if config(v) != "{}" {
 		t.Errorf("after a restore: %s", config(v))
 	}
@@ -113,7 +120,7 @@ func TestLostAndWait(t *testing.T) {
 		c, _ := v.Wait(ctx)
 		done <- c
 	}()
-	v.Reset([]dcs.KV{kv("{}", 5)}, 6, 1)
+	v.Reset([]dcs.KV{kv("{}", 5)}, 6, 1, 0)
 	if c := <-done; c == nil || c.Revision != 6 {
 		t.Errorf("waited for %+v", c)
 	}
@@ -131,7 +138,7 @@ func TestFirstReadDoesNotUndoOwnWrites(t *testing.T) {
 	v := New("/b")
 	v.Begin(key)
 	v.End([]string{key}, 6, Event{KV: kv(`{"ttl":7}`, 0)})
-	v.Reset(nil, 5, 1)
+	v.Reset(nil, 5, 1, 0)
 	if got := config(v); got != `{"ttl":7}` {
 		t.Errorf("after the first read: %q", got)
 	}
@@ -149,7 +156,7 @@ func TestSnapshotsAreDecodedKeys(t *testing.T) {
 		t.Errorf("%+v after %+v", second, first)
 	}
 	other := []dcs.KV{kv(`{"a":1}`, 5)}
-	v.Reset(other, 6, 2)
+	v.Reset(other, 6, 2, 0)
 	want := dcs.Decode("/b", other)
 	want.ID, want.Revision = 2, 6
 	if third, _ := v.Cluster(); !reflect.DeepEqual(third, want) || string(first.Config.Raw) != "{}" {
@@ -167,7 +174,7 @@ func TestEventsAreNoPartOfAView(t *testing.T) {
 	}
 	v.Begin(journal.Key)
 	v.End([]string{journal.Key}, 7, Event{KV: journal})
-	v.Reset([]dcs.KV{kv("{}", 5), journal}, 8, 1)
+	v.Reset([]dcs.KV{kv("{}", 5), journal}, 8, 1, 0)
 	if c, _ := v.Cluster(); woken(v) || c.Events != nil {
 		t.Errorf("woken, or in the view after a new read: %+v", c)
 	}
