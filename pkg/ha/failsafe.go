@@ -106,7 +106,8 @@ func (o *Observation) failsafeAsk() *AskFailsafe {
 func FailsafeReserve(left time.Duration) time.Duration { return left / 8 }
 
 // failsafeOthers is everybody who may be in /failsafe, but this node. It is the
-// last value read, the newest one known, and all that this node sent since: one
+// last value read, the newest one known, the last one of an etcd that was not in
+// doubt, and all that this node sent since: one
 // that arrives late lets its members race. in tells whether this node is in the
 // last value read.
 func (o *Observation) failsafeOthers() (others []dcs.Member, in bool) {
@@ -116,8 +117,10 @@ func (o *Observation) failsafeOthers() (others []dcs.Member, in bool) {
 	}
 	all := map[string]string{}
 	maps.Copy(all, c.Failsafe.Members)
-	if seen := o.Memory.FailsafeSeen; seen != nil {
-		maps.Copy(all, seen.Members)
+	for _, known := range []*dcs.Failsafe{o.Memory.FailsafeSeen, o.Memory.FailsafeTrusted} {
+		if known != nil {
+			maps.Copy(all, known.Members)
+		}
 	}
 	if sent.Revision == c.Failsafe.ModRevision {
 		maps.Copy(all, sent.Any)

@@ -295,3 +295,20 @@ func TestMayPromise(t *testing.T) {
 		}
 	}
 }
+
+// TestFailsafeBefore: an etcd that went back, twice even, names fewer of those who
+// may race than the one of before.
+func TestFailsafeBefore(t *testing.T) {
+	o := base()
+	failsafeOn(o)
+	seen(o)
+	o.DCS.Cluster.Revision = 5001
+	o.Memory.FailsafeSeen = &dcs.Failsafe{ModRevision: 4000, Members: map[string]string{"n1": "u"}} // of the first etcd
+	o.Memory = decide(o).Memory
+	failsafeDue(o)
+	o.DCS.Fresh, o.DCS.Cluster.Revision = true, 90
+	o.DCS.Cluster.Failsafe = &dcs.Failsafe{ModRevision: 45, Members: map[string]string{"n1": "u"}}
+	if a := beside(decide(o)); a == nil || names(a.Members) != "n2 n3" {
+		t.Errorf("asks %+v", a)
+	}
+}

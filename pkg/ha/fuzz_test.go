@@ -178,6 +178,7 @@ func observation(d *dice) *Observation {
 		m.Promoting, m.Dropping, m.NoTaker = d.yes(), int64(d.of(6)), plus(-time.Duration(d.of(20))*sec)
 		m.Numbers = Numbers{Epoch: pick[int64](d, 90, myEpoch), Timeline: wal.Timeline(d.of(4)), Next: wal.Timeline(d.of(5))}
 		m.FailsafeSeen = pick(d, nil, &dcs.Failsafe{Members: map[string]string{"n6": "w"}, ModRevision: 60})
+		m.FailsafeTrusted = pick(d, nil, &dcs.Failsafe{Members: map[string]string{"n7": "x"}, ModRevision: 50})
 	}
 	m.Crashes = Crashes{Epoch: pick[int64](d, 0, myEpoch), At: [3]Instant{plus(-sec), plus(-2 * sec), plus(-time.Duration(d.of(200)) * sec)}}
 	return o

@@ -134,6 +134,9 @@ type Memory struct {
 	// FailsafeSeen is the newest /failsafe seen: an old one that a stale read shows
 	// later names fewer of those who may race.
 	FailsafeSeen *dcs.Failsafe
+	// FailsafeTrusted is the last one read from an etcd that was not in doubt: who is
+	// named there may race, though one that went back does not name them.
+	FailsafeTrusted *dcs.Failsafe
 
 	// WasPaused: the last turn saw pause.
 	WasPaused bool

@@ -45,7 +45,7 @@ func (o *Observation) noteSeen() {
 	}
 	switch {
 	case q.Why == "" && why == "", why == "" && !q.Certain:
-		*q, m.Seen = Quarantine{}, m.Seen.with(c)
+		*q, m.Seen, m.FailsafeTrusted = Quarantine{}, m.Seen.with(c), c.Failsafe
 		return
 	case q.Why == "", c.ID != q.Etcd, c.Revision < q.Newest:
 		*q = Quarantine{Why: cmp.Or(why, q.Why), Since: o.Now, Etcd: c.ID, Revision: c.Revision, Status: c.ModRevision(dcs.KeyStatus), Certain: q.Certain}
@@ -58,7 +58,7 @@ func (o *Observation) noteSeen() {
 	}
 	if q.Word && o.outwaited() || o.republished() {
 		m.Seen = m.Seen.anew(c, q.Revision)
-		m.LastEpoch, m.RewindFor, m.Numbers, m.FailsafeSeen, *q = 0, 0, Numbers{}, nil, Quarantine{}
+		m.LastEpoch, m.RewindFor, m.Numbers, m.FailsafeSeen, m.FailsafeTrusted, *q = 0, 0, Numbers{}, nil, c.Failsafe, Quarantine{}
 		m.Leaderless = 0 // in this etcd it begins now
 	}
 }
