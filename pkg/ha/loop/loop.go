@@ -6,6 +6,7 @@
 package loop
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"time"
@@ -129,8 +130,8 @@ type Loop struct {
 	cluster  *dcs.Cluster
 	seenAt   ha.Instant
 	seenWall time.Time
-	config   int64 // mod revision of the /config that is in force
-	reread   bool  // the watched view is suspect: read past it
+	config   *dcs.Config // that is in force
+	reread   bool        // the watched view is suspect: read past it
 	// What the last such read showed.
 	readID       uint64
 	readRevision int64
@@ -287,12 +288,18 @@ func (l *Loop) look(ctx context.Context) ha.DCS {
 	}
 	l.reread = false
 	l.cluster, l.seenAt, l.seenWall = c, at, l.Wall()
-	if c.Config != nil && c.Config.ModRevision != l.config {
-		l.config = c.Config.ModRevision
+	if c.Config != nil && !sameConfig(l.config, c.Config) {
+		l.config = c.Config
 		l.Configure(ctx, c.Config.Raw)
 	}
 	l.DCS.SetTTL(l.Settings().TTL)
 	return ha.DCS{Cluster: c, Fresh: true, Granted: l.DCS.TTL()}
+}
+
+// sameConfig tells whether b is a. An etcd that went back uses its revisions a second
+// time.
+func sameConfig(a, b *dcs.Config) bool {
+	return a != nil && a.ModRevision == b.ModRevision && bytes.Equal(a.Raw, b.Raw)
 }
 
 // snapshot takes the watched view, unless it is suspect or has not caught up

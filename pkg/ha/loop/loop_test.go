@@ -411,6 +411,30 @@ func TestLookTimeout(t *testing.T) {
 	}
 }
 
+// shows is an etcd of one snapshot.
+type shows struct {
+	dcs.Store
+	c *dcs.Cluster
+}
+
+func (s *shows) Snapshot(context.Context) (*dcs.Cluster, error) { return s.c, nil }
+
+// TestConfigOfAnotherPast: an etcd that went back uses a revision a second time, for
+// another /config.
+func TestConfigOfAnotherPast(t *testing.T) {
+	l, etcd := newRig(t).Loop, &shows{}
+	var applied []string
+	etcd.Store, l.DCS = l.DCS, etcd
+	l.Configure = func(_ context.Context, doc []byte) { applied = append(applied, string(doc)) }
+	for _, doc := range []string{`{"ttl":30}`, `{"ttl":30}`, `{"ttl":20}`} {
+		etcd.c = &dcs.Cluster{Config: &dcs.Config{Raw: []byte(doc), ModRevision: 7}}
+		l.look(t.Context())
+	}
+	if !slices.Equal(applied, []string{`{"ttl":30}`, `{"ttl":20}`}) {
+		t.Errorf("applied %q", applied)
+	}
+}
+
 // TestRequestTimeout: nor does a write.
 func TestRequestTimeout(t *testing.T) {
 	for name, test := range map[string]struct {
