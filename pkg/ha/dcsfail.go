@@ -19,6 +19,9 @@ func withoutDCS(o *Observation) Decision {
 		m.Offline = true
 		m.armRewind()
 		return o.begin(o.demotion(), DemoteOffline, o.DCS.Error)
+	case o.PG.Process == ProcessStarting && !o.PG.StandbySignal && !m.Offline && o.Leash.Armed != 0 && !o.Leash.Suspended: // a primary in a moment, also where none ran before
+		m.Offline = true
+		return o.begin(Stop{Mode: StopImmediate}, DemoteOffline, o.DCS.Error)
 	case down && m.Offline && o.PG.DataDir == DataDirPresent && o.Leash.Armed != 0:
 		return o.disarm()
 	case down && m.Offline && o.PG.DataDir == DataDirPresent:

@@ -196,6 +196,14 @@ func TestReclaim(t *testing.T) { // safety B.3 (d), and what ends a leadership
 			check: wants(Stop{Mode: StopFast, Escalate: 500 * time.Millisecond})},
 		{name: "X3 too late: a moment all the same", change: func(o *Observation) { silent(o); o.Now = o.Leash.Deadline.Add(sec) }, action: Stop{}, reason: DemoteOffline,
 			check: wants(Stop{Mode: StopFast, Escalate: 100 * time.Millisecond})},
+		{name: "X3 a restored server that starts as a primary", change: func(o *Observation) {
+			silent(o)
+			o.Now, o.Memory.Primary, o.PG.Known, o.PG.Process = o.Memory.Lease.StopAt(), false, false, ProcessStarting
+		}, action: Stop{}, reason: DemoteOffline, check: wants(Stop{Mode: StopImmediate})},
+		{name: "X4 a standby that starts", change: func(o *Observation) {
+			silent(o)
+			o.Now, o.Memory.Primary, o.PG.Known, o.PG.Process, o.PG.StandbySignal = o.Memory.Lease.StopAt(), false, false, ProcessStarting, true
+		}, reason: OfflineWaiting},
 		{name: "X3 stopped offline: the leash is told", change: func(o *Observation) { silent(o); lost(o); down(o, "shut down"); o.Memory.Offline = true }, action: DisarmLeash{}, reason: SecondaryDisarms},
 		{name: "X3 then it starts read-only", change: func(o *Observation) {
 			silent(o)

@@ -184,6 +184,10 @@ func quarantine(o *Observation) Decision {
 		return republish(o)
 	case held && !o.Settings.Pause && o.PG.Process == ProcessDown && o.PG.DataDir == DataDirPresent && o.holds() && o.DCS.Cluster.Leader.Epoch == m.Lease.Epoch:
 		return recoverLeader(o) // what was the primary under the lock of this etcd may be it again
+	case !held && !o.Settings.Pause && o.leashNear(): // also one that does not answer
+		m.Offline = true
+		m.armRewind()
+		return o.begin(o.demotion(), DemoteNoLock, why)
 	case held || o.PG.DataDir != DataDirPresent || o.PG.Process == ProcessUnsure:
 		return o.rest(Quarantined, why)
 	case o.Settings.Pause && o.runsAsPrimary() && o.PG.Row.Timeline >= m.Seen.Timeline && o.DCS.Cluster.Leader == nil && !o.orderedElsewhere() && m.holdOff(o) == 0:

@@ -116,6 +116,10 @@ func TestQuarantine(t *testing.T) {
 			lost(o)
 			o.Leash.Armed = 0
 		}, DemoteNoLock, Stop{Mode: StopFast, Escalate: 2500 * time.Millisecond}},
+		"primary that does not answer, and its deadline comes": {func(o *Observation) {
+			restored(o)
+			o.Now, o.PG.Known, o.PG.Process = o.Leash.Deadline.Add(-sec), false, ProcessUnsure
+		}, DemoteNoLock, Stop{Mode: StopFast, Escalate: 500 * time.Millisecond}},
 		"primary, etcd emptied: claims by rule (d)":               {emptied, LeaseRenewal, Claim{}},
 		"primary, older leader key: stays first":                  {func(o *Observation) { restored(o) }, Quarantined, nil},
 		"primary, older leader key that stands still: removes it": {func(o *Observation) { restored(o); certain(o) }, QuarantineDrops, DropLeader{Epoch: 60}},
