@@ -100,9 +100,8 @@ func (n *node) post(other *node, ttl time.Duration) (ok, answered bool) {
 	return other.promises.Accept(n.name, other.clock().Add(ttl)), true
 }
 
-// listed is /failsafe; until it is written in an etcd that went back, as it was
-// before: whoever lives by it may not see the present one, and an operator's word
-// is all that lets anybody race meanwhile.
+// listed is /failsafe; until etcd, which went back, has the keys of the present, as it
+// was before: whoever lives by it may not see the other one.
 func (g *ghost) listed() []byte {
 	kv, ok := g.w.srv.Get(base + "/failsafe")
 	if !g.back.settled() && (!ok || g.back.stale(kv.ModRevision)) {
@@ -112,25 +111,37 @@ func (g *ghost) listed() []byte {
 }
 
 // agreed: the members in yes promised, in answer to a round of n. Whether they
-// are enough is worked out from the keys themselves.
+// are enough is worked out from the keys themselves. An operator's word does not get
+// to a leader that is cut off from etcd: members that only the older /failsafe names
+// may race beside it.
 func (g *ghost) agreed(n *node, sent ha.Instant, ttl time.Duration, yes map[string]bool) {
-	f, err := dcs.DecodeFailsafe(g.listed())
-	if err != nil {
+	if !complete(g.listed(), n, yes) && (g.back.id == 0 || !complete(g.back.listed, n, yes)) {
 		return
 	}
-	for name := range f.Members {
-		if name != n.name && !yes[name] {
-			return
-		}
+	if g.back.id != 0 {
+		kv, _ := g.w.srv.Get(base + "/failsafe")
+		n.astray = !complete(kv.Value, n, yes)
 	}
 	r := g.rounds[n.name]
-	if _, listed := f.Members[n.name]; !listed {
-		return
-	}
 	r.agreed = max(r.agreed, sent.Add(budgetOf(ttl)))
 	r.law = max(r.law, r.agreed)
 	if r.ttl < ttl { // K counts by the larger one
 		r.ttl = ttl
 	}
 	g.rounds[n.name] = r
+}
+
+// complete tells whether everybody in a /failsafe that names n is n or in yes.
+func complete(failsafe []byte, n *node, yes map[string]bool) bool {
+	f, err := dcs.DecodeFailsafe(failsafe)
+	if err != nil {
+		return false
+	}
+	for name := range f.Members {
+		if name != n.name && !yes[name] {
+			return false
+		}
+	}
+	_, listed := f.Members[n.name]
+	return listed
 }

@@ -10,7 +10,7 @@ import (
 // kind is one sort of fault: how it is done to a node, and for how long.
 type kind struct {
 	name  string
-	asked bool // played only where it is asked for
+	rare  bool // in one schedule of ten, not in three
 	least int64
 	most  func(t int64) int64 // by the ttl
 	do    func(w *world, n *node, r *rand.Rand, d int64)
@@ -142,7 +142,7 @@ var kinds = []kind{
 	{name: "disk full", least: sec, most: times(3), do: func(_ *world, n *node, _ *rand.Rand, d int64) { n.ail(&n.disk, ha.FaultFull, d) }},
 	{name: "restart", most: once, do: func(_ *world, n *node, r *rand.Rand, _ int64) { n.askRestart(r) }},
 	{name: "cut link", least: 100 * ms, most: times(2), do: func(w *world, n *node, r *rand.Rand, d int64) { w.cutLink(n, w.nodes[r.IntN(len(w.nodes))], r, d) }},
-	{name: "etcd restored", asked: true, least: 100 * ms, most: times(1), do: func(w *world, _ *node, r *rand.Rand, d int64) { w.restoreEtcd(r, d) }},
+	{name: "etcd restored", rare: true, least: 100 * ms, most: times(1), do: func(w *world, _ *node, r *rand.Rand, d int64) { w.restoreEtcd(r, d) }},
 }
 
 // do strikes with one fault of the schedule.

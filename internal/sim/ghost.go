@@ -63,7 +63,7 @@ func (g *ghost) beat(n *node, epoch int64, sent ha.Instant, status []byte) {
 		g.w.fail("S7", "%s writes a status without a beat: %s", n.name, status)
 		return
 	}
-	g.back.by = n
+	g.back.by, n.astray = n, false
 	r := g.rounds[n.name]
 	if r.epoch != epoch {
 		r = round{epoch: epoch, law: r.law}
@@ -86,6 +86,9 @@ type beat struct {
 func (g *ghost) claimed(n *node, last beat) {
 	if last.by == n {
 		g.w.sometimes("the sitting holder took the key again")
+	}
+	if n.deceived = g.deceives(n); n.deceived {
+		return
 	}
 	least := int64(last.ttl) - int64(last.ttl)*2/1000
 	if last.by != nil && last.by != n && g.w.now-last.at < least && !g.excused {
@@ -201,6 +204,9 @@ func (g *ghost) open(n *node) {
 			g.w.fail("S1", "%s becomes writable on timeline %d while %s is, on %d", n.name, n.server.number(), other.name, other.server.number())
 		}
 	}
+	if n.deceived {
+		g.restored = nil
+	}
 	if g.restored != nil && !n.server.br.has(g.restored, g.restored.start) {
 		g.w.fail("R1", "%s opens timeline %d, which does not come from the restored one, %d", n.name, n.server.number(), g.restored.number)
 	}
@@ -256,8 +262,9 @@ func (g *ghost) noteLeader() {
 }
 
 // excuses tells whether nothing is promised for n: the cluster is paused, or it
-// was until a moment ago, or nobody has told the leash of n that it is over.
-func (g *ghost) excuses(n *node) bool { return g.excused || n.unguarded() }
+// was until a moment ago, or nobody has told the leash of n that it is over, or n
+// lives by a /failsafe that etcd has forgotten.
+func (g *ghost) excuses(n *node) bool { return g.excused || n.unguarded() || n.astray }
 
 // unguarded: a pause left the server of n without an armed leash.
 func (n *node) unguarded() bool { return n.leash.suspended || n.server.unguarded }
@@ -276,7 +283,7 @@ func (g *ghost) pauses() {
 	g.excused = w.conf.Pause || g.resumed != 0 && w.now < g.resumed+g.settle() || w.now < g.beside
 	if was && !g.excused {
 		for _, n := range w.nodes {
-			if n.server.writable() && !n.unguarded() {
+			if n.server.writable() && !n.unguarded() && !n.astray {
 				g.newest = n
 			}
 		}

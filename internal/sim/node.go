@@ -61,6 +61,8 @@ type node struct {
 	word       bool       // and it was an operator's
 	named      bool       // by an operator, when it last claimed
 	paused     bool       // it last claimed in a pause
+	deceived   bool       // it could not know, when it last claimed, that etcd went back
+	astray     bool       // it lives by another /failsafe than the one of an etcd that went back
 	slowFacts  int64      // the server's answers hang until then
 	cutPeers   bool       // from other agents
 	cutFrom    [2][8]bool // single links, by channel and the index of the other node
@@ -153,6 +155,7 @@ func (n *node) run(yield func(int64) bool) {
 		wait, exit := n.loop.Step(context.Background())
 		if exit != nil {
 			n.w.trace(n, "agent ends: %s", exit.Message)
+			n.seen = n.loop.Memory().Seen // written once more
 			return
 		}
 		if !n.woken {

@@ -104,9 +104,39 @@ func (w *world) rescue() {
 		w.pump()
 		return
 	}
-	if g := w.ghost; g.sync.beside && g.newest != nil && w.conf.Mode != "" {
+	for _, n := range w.nodes { // the order is gone with the etcd that had it
+		if s := &n.server; s.dir == ha.DataDirHalfMade && s.restoring && !w.order().Open() && len(w.backups) > 0 {
+			w.newOrder(n.name, len(w.backups)-1)
+			return
+		}
+	}
+	g := &w.ghost
+	switch best := w.best(); {
+	case slices.ContainsFunc(w.nodes, (*node).doubts): // whose agent did not run, or came back later
+		w.accept()
+		w.after(int64(w.plan.Config.TTL)*sec, w.rescue)
+	case g.back.accepted && g.unsettled():
+		w.after(g.settle(), w.rescue)
+	case g.back.id != 0 && best != nil: // /sync and /failsafe are older ones, which name who has no copy any more
+		if w.conf.Failsafe {
+			w.conf.Failsafe = false
+			w.configure()
+		}
+		w.request("", best.name, now)
+	case g.sync.beside && g.newest != nil && w.conf.Mode != "":
 		w.request("", g.newest.name, now)
 	}
+}
+
+// best is who has most of those that run as standbys, nil if nobody does.
+func (w *world) best() (best *node) {
+	for _, n := range w.nodes {
+		s := &n.server
+		if s.dir == ha.DataDirPresent && s.proc == ha.ProcessRunning && (best == nil || s.number() > best.server.number() || s.number() == best.server.number() && s.flush > best.server.flush) {
+			best = n
+		}
+	}
+	return best
 }
 
 // copies is how many nodes have a whole data directory, except this one.

@@ -97,12 +97,13 @@ func (s *Schedule) tail() int64 {
 
 // draw adds the faults of one kind, drawn from a stream of its own.
 func (s *Schedule) draw(k kind, r *rand.Rand, only []string) {
-	chosen, gap, first := r.IntN(10) < 3, s.Heal/(1+r.Int64N(8)), 5*sec
+	weight := 3
+	if k.rare {
+		weight = 1
+	}
+	chosen, gap, first := r.IntN(10) < weight, s.Heal/(1+r.Int64N(8)), 5*sec
 	if len(only) > 0 { // what a mutant needs to show itself, by when everybody has joined
 		chosen, gap, first = slices.Contains(only, k.name), 2*sec, 30*sec
-	}
-	if k.asked && len(only) == 0 {
-		return
 	}
 	if k.name == "trap" || k.name == "point" { // set from the first copy on
 		first = 0

@@ -263,6 +263,7 @@ func (s *server) number() wal.Timeline {
 func (s *server) down() {
 	s.proc, s.streaming, s.stopping, s.closed, s.unguarded = ha.ProcessDown, false, false, false, false
 	s.gen++
+	s.n.astray = false
 	s.dying, s.shutdown = false, ha.ShutdownWAL{}
 	if s.n.deaf.until > 0 {
 		s.n.cure(&s.n.deaf)

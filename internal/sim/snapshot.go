@@ -71,10 +71,13 @@ func (w *world) goBack(s snapshot, id uint64) {
 	}
 }
 
+// doubts tells whether n is in quarantine.
+func (n *node) doubts() bool { return n.loop != nil && n.loop.Memory().Quarantine.Why != "" }
+
 // accept is the operator's word to every member that is in doubt.
 func (w *world) accept() {
 	for _, n := range w.nodes {
-		if n.loop == nil || n.loop.Memory().Quarantine.Why == "" {
+		if !n.doubts() {
 			continue
 		}
 		w.trace(n, "OPERATOR: accepts what etcd holds")
@@ -107,10 +110,10 @@ type wentBack struct {
 func (g *ghost) wentBack(id uint64, revision int64) {
 	g.back = wentBack{id: id, revision: revision, listed: g.listed(), since: g.w.now}
 	for _, n := range g.w.nodes {
-		g.back.knew[n.index] = n.seen
+		g.back.knew[n.index] = known(n.seen, ha.Quarantine{}, id)
 		if n.loop != nil {
 			m := n.loop.Memory()
-			g.back.knew[n.index] = m.Seen
+			g.back.knew[n.index] = known(m.Seen, m.Quarantine, id)
 			g.back.accepted = g.back.accepted || m.AcceptSeen != n.accepted.Serial // the word is for the next look
 		}
 	}
@@ -118,6 +121,18 @@ func (g *ghost) wentBack(id uint64, revision int64) {
 	clear(g.handed)
 	clear(g.sync.noted[:])
 	g.sync.key, g.sync.revision, g.lastSeen = nil, 0, 0
+}
+
+// known is what a member can compare the etcd with this id with. One that is in doubt
+// already, about this very etcd, notices a second return only by what it saw since.
+func known(s ha.Seen, q ha.Quarantine, id uint64) ha.Seen {
+	switch d := s.Doubt; {
+	case q.Why != "" && q.Etcd == id:
+		return ha.Seen{ClusterID: id, Revision: q.Newest}
+	case q.Why == "" && d.Why != "" && d.Etcd == id: // the agent was started anew, and had no look yet
+		return ha.Seen{ClusterID: id, Revision: d.Revision}
+	}
+	return s
 }
 
 // giveUp is for what an operator gives up with the word.
@@ -130,7 +145,7 @@ func (g *ghost) giveUp() {
 // was in doubt. Where revisions have caught up under the same cluster id, it cannot
 // tell any more.
 func (b *wentBack) forget(n *node) {
-	b.noticed[n.index], b.first[n.index], b.knew[n.index] = n.seen.Doubt.Why != "", 0, n.seen
+	b.noticed[n.index], b.first[n.index], b.knew[n.index] = b.noticed[n.index] && n.seen.Doubt.Why != "", 0, known(n.seen, ha.Quarantine{}, b.id)
 }
 
 // stale tells whether a key is from before etcd went back.
@@ -146,6 +161,27 @@ func (g *ghost) unsettled() bool {
 
 // blind tells whether n cannot know that etcd went back: it never saw anything newer.
 func (b *wentBack) blind(n *node) bool { return b.id != 0 && !b.noticed[n.index] }
+
+// deceives tells whether n takes the keys of an etcd that went back for those of the
+// present, and cannot know better: it was not there meanwhile, saw nothing newer, or
+// not for long enough to tell it from a stale answer. Whoever led since may go on
+// beside it up to its deadline, and what that one acknowledged may be lost.
+func (g *ghost) deceives(n *node) bool {
+	published := g.back.republished && (g.w.conf.Mode == "" || !g.back.stale(g.sync.revision))
+	if !g.back.blind(n) || published {
+		return false
+	}
+	g.w.sometimes("a member could not know that etcd had gone back, and took the lead")
+	g.beside = g.w.now + int64(max(g.w.plan.Config.TTL, n.settings.TTL))*sec
+	return true
+}
+
+// renewed: n goes on with a leadership of before etcd went back, as the key is its own.
+func (g *ghost) renewed(n *node, epoch int64) {
+	if g.back.stale(epoch) && g.deceives(n) {
+		n.deceived = true
+	}
+}
 
 // obeys (S11): nobody who could tell acts on the keys of an etcd that went back.
 func (g *ghost) obeys(n *node, o *ha.Observation, d *ha.Decision) {

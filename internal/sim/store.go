@@ -128,6 +128,7 @@ func (s *store) Renew(ctx context.Context, r dcs.Renewal) error {
 	err := s.request(ctx, effRenew, func(ctx context.Context) error {
 		err := s.c.Renew(ctx, r)
 		if err == nil {
+			s.n.w.ghost.renewed(s.n, r.Epoch)
 			s.n.w.ghost.beat(s.n, r.Epoch, s.since(sent), r.Status)
 		}
 		return err

@@ -71,8 +71,8 @@ func (g *ghost) acked(n *node, at wal.LSN) {
 // kept (S3): n, which is becoming writable, has all that was promised.
 func (g *ghost) kept(n *node) {
 	s := &n.server
-	if n.named || n.settings.Pause || g.back.blind(n) && !g.back.settled() { // in a pause whoever leads does so by an operator's word or hand
-		n.named = false
+	if n.named || n.settings.Pause || n.deceived { // in a pause whoever leads does so by an operator's word or hand
+		n.named, n.deceived = false, false
 		g.unpromise()
 	}
 	if len(g.sync.promised) > 0 && g.newest != n {
