@@ -148,13 +148,15 @@ func (l Lease) Extended(sent Instant, t Timing, beat int64) Lease {
 // Due tells whether the next round is to be sent. A turn caused by an event
 // renews only after half a period: each beat wakes the replicas of the cluster.
 func (l Lease) Due(now Instant) bool {
-	if l.Epoch == 0 {
-		return false
-	}
+	return l.Epoch != 0 && l.DueIn(now) <= 0
+}
+
+// DueIn is how long it is until then.
+func (l Lease) DueIn(now Instant) time.Duration {
 	if l.Attempt > l.Renewed { // the last round failed
-		return now.Sub(l.Attempt) >= retryPause(l.Timing)
+		return l.Attempt.Add(retryPause(l.Timing)).Sub(now)
 	}
-	return now.Sub(l.Renewed) >= l.Timing.Period/2
+	return l.Renewed.Add(l.Timing.Period / 2).Sub(now)
 }
 
 // retryPause is the pause between failed rounds.

@@ -229,12 +229,18 @@ func failed(last ha.Outcome) bool {
 }
 
 // factsTimeout bounds the look at the server; less when a round is due or the
-// time for an orderly stop has come, which nothing may delay.
+// time for an orderly stop has come, which nothing may delay. It ends before the next
+// round is due: where a server is slow, there would be nothing but rounds.
 func (l *Loop) factsTimeout(now ha.Instant) time.Duration {
-	if lease := l.memory.Lease; lease.Due(now) || lease.Epoch != 0 && !lease.Held(now.Add(time.Second)) {
-		return 200 * time.Millisecond
+	const least, round = 200 * time.Millisecond, 100 * time.Millisecond
+	switch lease := l.memory.Lease; {
+	case lease.Epoch == 0:
+		return time.Second
+	case lease.Due(now), !lease.Held(now.Add(time.Second)):
+		return least
+	default:
+		return min(time.Second, max(lease.DueIn(now)-round, least))
 	}
-	return time.Second
 }
 
 // snapshotTimeout bounds the look at etcd's keys. They come from memory; a view

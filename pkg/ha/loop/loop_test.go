@@ -389,28 +389,6 @@ func TestTurnsAreBounded(t *testing.T) {
 	})
 }
 
-// TestLookTimeout: a read past the watched view takes nothing of the time in which
-// a server has to stop before its leash acts, also once the lease is given up.
-func TestLookTimeout(t *testing.T) {
-	for name, test := range map[string]struct {
-		change func(l *Loop)
-		want   time.Duration
-	}{
-		"nothing is suspect":       {func(l *Loop) { l.reread = false }, snapshotTimeout},
-		"nobody leads here":        {func(*Loop) {}, time.Second},
-		"the leash is armed":       {func(l *Loop) { l.seen.Leash.Armed = 7 }, snapshotTimeout},
-		"it is set aside":          {func(l *Loop) { l.seen.Leash = ha.Leash{Armed: 7, Suspended: true} }, time.Second},
-		"the stop instant is near": {func(l *Loop) { l.memory.Lease = ha.Lease{Epoch: 7, Deadline: 500_000_000} }, 500 * time.Millisecond},
-		"the stop instant is past": {func(l *Loop) { l.memory.Lease = ha.Lease{Epoch: 7} }, lateTimeout},
-	} {
-		l := &Loop{reread: true, Options: Options{Now: func() ha.Instant { return 0 }}}
-		test.change(l)
-		if got := l.lookTimeout(); got != test.want {
-			t.Errorf("%s: %v, want %v", name, got, test.want)
-		}
-	}
-}
-
 // shows is an etcd of one snapshot.
 type shows struct {
 	dcs.Store
@@ -432,31 +410,6 @@ func TestConfigOfAnotherPast(t *testing.T) {
 	}
 	if !slices.Equal(applied, []string{`{"ttl":30}`, `{"ttl":20}`}) {
 		t.Errorf("applied %q", applied)
-	}
-}
-
-// TestRequestTimeout: nor does a write.
-func TestRequestTimeout(t *testing.T) {
-	for name, test := range map[string]struct {
-		lease  ha.Lease
-		server ha.Process
-		want   time.Duration
-	}{
-		"nobody leads here":                {ha.Lease{}, ha.ProcessRunning, 10 * time.Second},
-		"a round is due":                   {ha.Lease{Epoch: 7, Deadline: 20_000_000_000}, ha.ProcessRunning, 500 * time.Millisecond},
-		"a round is due, the stop is near": {ha.Lease{Epoch: 7, Deadline: 300_000_000}, ha.ProcessRunning, 300 * time.Millisecond},
-		"the stop instant has come":        {ha.Lease{Epoch: 7}, ha.ProcessRunning, lateTimeout},
-		"nothing is left to stop":          {ha.Lease{Epoch: 7}, ha.ProcessDown, 500 * time.Millisecond},
-	} {
-		var got time.Duration
-		l := &Loop{Options: Options{Now: func() ha.Instant { return 0 }, Timeout: func(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-			got = d
-			return ctx, func() {}
-		}}}
-		_ = l.request(t.Context(), &ha.Observation{Settings: ha.Settings{RetryTimeout: 10 * time.Second}, Memory: ha.Memory{Lease: test.lease}, PG: ha.Postgres{Process: test.server}}, func(context.Context) error { return nil })
-		if got != test.want {
-			t.Errorf("%s: %v, want %v", name, got, test.want)
-		}
 	}
 }
 
