@@ -86,7 +86,7 @@ func (w *writer) progressIf(name string, p *Progress) {
 
 // ownIf writes the member "pgha" of a member key.
 func (w *writer) ownIf(m *Member) {
-	if m.Progress == nil && m.Quarantine == "" && len(m.Slots) == 0 {
+	if m.Progress == nil && m.Quarantine == "" && len(m.Slots) == 0 && m.DataTimeline == 0 {
 		return
 	}
 	o := &writer{}
@@ -95,6 +95,7 @@ func (w *writer) ownIf(m *Member) {
 	}
 	o.strIf("quarantine", m.Quarantine)
 	o.rawIf("slots", encodeSlotUsage(m.Slots))
+	o.uintIf("data_timeline", uint64(m.DataTimeline))
 	w.name("pgha")
 	w.buf = append(w.buf, o.end()...)
 }
@@ -359,7 +360,8 @@ func (m *Member) decodeOwn(raw json.RawMessage) error {
 	}
 	m.Quarantine = f.word("quarantine")
 	m.Slots = decodeSlotUsage(f.f.get("slots"))
-	if m.Quarantine == "" && len(m.Slots) == 0 || *p != (Progress{}) {
+	m.DataTimeline = wal.Timeline(f.number("data_timeline", math.MaxUint32))
+	if m.Quarantine == "" && len(m.Slots) == 0 && m.DataTimeline == 0 || *p != (Progress{}) {
 		m.Progress = p
 	}
 	return f.err

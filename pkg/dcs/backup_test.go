@@ -40,6 +40,7 @@ func TestEncodeOwnKeys(t *testing.T) {
 		{"quarantine", string((&Member{Quarantine: "etcd went back"}).Encode()), `{"conn_url":"","api_url":"","state":"","role":"","version":"","pgha":{"quarantine":"etcd went back"}}`},
 		{"slots", string((&Member{Slots: []SlotUsage{{Name: "a", Percent: 80, Budget: 5}, {Name: "b", Lost: true}}}).Encode()),
 			`{"conn_url":"","api_url":"","state":"","role":"","version":"","pgha":{"slots":[{"name":"a","percent":80,"budget":5},{"name":"b","percent":0,"budget":0,"lost":true}]}}`},
+		{"timeline of a server that is down", string((&Member{DataTimeline: 5}).Encode()), `{"conn_url":"","api_url":"","state":"","role":"","version":"","pgha":{"data_timeline":5}}`},
 		{"progress, nothing known", string((&Member{Progress: &Progress{Done: -1}}).Encode()), `{"conn_url":"","api_url":"","state":"","role":"","version":"","pgha":{}}`},
 	}
 	for _, test := range tests {

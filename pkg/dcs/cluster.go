@@ -145,11 +145,12 @@ type Member struct {
 	Timeline               wal.Timeline
 	ScheduledRestart       json.RawMessage
 	Pause                  bool
-	// Of the member "pgha": a long operation that runs, and why this member does
-	// not trust what etcd holds.
-	Progress   *Progress
-	Quarantine string
-	Slots      []SlotUsage // those that keep WAL worth telling of
+	// Of the member "pgha": a long operation that runs, why this member does not
+	// trust what etcd holds, and the timeline of a server that does not tell it itself.
+	Progress     *Progress
+	Quarantine   string
+	Slots        []SlotUsage  // those that keep WAL worth telling of
+	DataTimeline wal.Timeline // by its control file, while it is down or starts
 
 	ModRevision int64
 	LeaseID     int64

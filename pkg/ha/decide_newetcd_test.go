@@ -48,6 +48,16 @@ func TestElectionInNewEtcd(t *testing.T) {
 			answered(o, on(4, 1000), Peer{})
 			o.DCS.Cluster.Status.ModRevision, o.Memory.SeenStatus = 201, 201
 		}, action: Claim{}, reason: ElectionWins},
+		{name: "nor where an intact etcd was trusted all the time", change: func(o *Observation) {
+			unledEtcd(o)
+			answered(o, on(4, 1000), Peer{})
+			o.Memory.Seen.Stale = 0
+		}, action: Claim{}, reason: ElectionWins},
+		{name: "somebody deleted /status", change: func(o *Observation) {
+			unledEtcd(o)
+			answered(o, on(4, 1000), Peer{})
+			o.Memory.Seen.Stale, o.DCS.Cluster.Status = 0, nil
+		}, reason: ElectionWaitsForAll},
 		{name: "a newer timeline is further than more WAL", change: func(o *Observation) { unledEtcd(o); answered(o, on(5, 900), on(4, 1000)) }, reason: ElectionRefused},
 		{name: "an older one is not", change: func(o *Observation) { unledEtcd(o); answered(o, on(3, 1100), on(4, 1000)) }, action: Claim{}, reason: ElectionWins},
 	})
@@ -71,5 +81,38 @@ func TestNumbersOutliveEtcd(t *testing.T) {
 	other := &dcs.Cluster{ID: 2, Revision: 9, Initialize: &dcs.Initialize{SystemID: "7000000000000000001"}}
 	if seen = seen.with(other); seen.Given != 0 || seen.GivenOf != "7000000000000000001" {
 		t.Errorf("after another cluster was seen: %+v", seen)
+	}
+}
+
+// TestNumbersOfMembers: in an etcd made anew the number of a timeline that only a member
+// whose server is down has is not given again; one that etcd can know is its own matter.
+func TestNumbersOfMembers(t *testing.T) {
+	late := base()
+	down(late, "in production")
+	late.PG.Control = Control{Timeline: 4, MinRecoveryEndTLI: 5} // promoted, and no checkpoint since
+	doc := MemberDocument(late)
+	if doc.DataTimeline != 5 || doc.Timeline != 0 {
+		t.Fatalf("a server that is down is on %d, %d", doc.Timeline, doc.DataTimeline)
+	}
+	late = base()
+	late.PG.Control.Timeline = 4
+	if doc := MemberDocument(late); doc.DataTimeline != 0 {
+		t.Errorf("a server that answers tells %d, too", doc.DataTimeline)
+	}
+	o := base()
+	unledEtcd(o)
+	given := o.nextTimeline()
+	o.DCS.Cluster.Member("n3").DataTimeline = 8
+	if got := o.nextTimeline(); given != 5 || got != 9 {
+		t.Errorf("the next timelines are %d and %d", given, got)
+	}
+	o.DCS.Cluster.Status.ModRevision = 201 // somebody has led since
+	if got := o.nextTimeline(); got != 5 {
+		t.Errorf("where somebody has led it is %d", got)
+	}
+	o.DCS.Cluster.Status = nil
+	o.DCS.Cluster.Member("n3").DataTimeline, o.DCS.Cluster.Member("n3").Timeline = 0, 7
+	if got := o.nextTimeline(); got != 8 {
+		t.Errorf("past a member that runs it is %d", got)
 	}
 }

@@ -91,6 +91,9 @@ func MemberDocument(o *Observation) dcs.Member {
 			mem.ReceiveLSN, mem.ReplayLSN, mem.ReplicationState = r.Receive, r.Replay, r.ReplicationState
 		}
 	}
+	if !o.PG.Known && o.PG.DataDir == DataDirPresent { // others must not give its number again
+		mem.DataTimeline = max(o.PG.Control.Timeline, o.PG.Control.MinRecoveryEndTLI)
+	}
 	mem.ScheduledRestart = o.scheduledRestart()
 	mem.Progress, mem.Quarantine, mem.Slots = o.progress(), o.Memory.Quarantine.Why, o.publishedUsage()
 	return mem

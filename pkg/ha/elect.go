@@ -97,10 +97,10 @@ func (o *Observation) awaitMoreWAL() time.Duration {
 }
 
 // unled tells whether nobody has led yet in an etcd that was put back or made anew, and
-// is trusted again: it does not know how far the cluster was, in WAL and timelines.
+// is trusted again, or /status is gone: etcd does not know how far the cluster was, in
+// WAL and timelines.
 func (o *Observation) unled() bool {
-	stale := o.Memory.Seen.Stale
-	return stale != 0 && o.DCS.Cluster.ModRevision(dcs.KeyStatus) <= stale && !o.Settings.Standby.On
+	return o.DCS.Cluster.ModRevision(dcs.KeyStatus) <= o.Memory.Seen.Stale && !o.Settings.Standby.On
 }
 
 // awaitAll is how long this node waits for members that have not told how far they are

@@ -218,7 +218,7 @@ var reasonTexts = [reasons]string{
 	ElectionReclaims:        "the leader key vanished before my deadline; taking it again",
 	ElectionRefused:         "not taking part in the race: %d",
 	ElectionYields:          "I gave the leadership away; letting others go first",
-	ElectionWaitsForAll:     "etcd knows of no leader since it was accepted: waiting for %d to tell how far their WAL goes",
+	ElectionWaitsForAll:     "etcd does not know how far the last leader was: waiting for %d to tell how far their WAL goes",
 	ElectionWaitsForMore:    "waiting for a node that has the WAL up to %d, where the last leader ended in good order",
 	TakeBackOwn:             "the leader key is mine from before; renewing it",
 	TakeBackStale:           "the leader key is mine from before etcd went back; releasing it, since somebody may have led after me",

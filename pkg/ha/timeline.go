@@ -56,13 +56,19 @@ func (o *Observation) nextTimeline() timeline {
 }
 
 // givenBefore is the highest number that the timelines of this server's data may have
-// by what this node saw in any etcd: one that was restored or made anew does not
-// know of a member whose server is down yet.
+// by what this node saw in any etcd and, where etcd does not tell, by what the members
+// are on: this node may have been away when that number was given.
 func (o *Observation) givenBefore() timeline {
+	given := timeline(0)
 	if s := &o.Memory.Seen; s.GivenOf == o.PG.SystemID {
-		return s.Given
+		given = s.Given
 	}
-	return 0
+	if o.unled() {
+		for i := range o.DCS.Cluster.Members {
+			given = max(given, o.DCS.Cluster.Members[i].Timeline, o.DCS.Cluster.Members[i].DataTimeline)
+		}
+	}
+	return given
 }
 
 // publishNumber is the round that must come before anything makes a timeline of
