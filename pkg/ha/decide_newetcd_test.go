@@ -116,3 +116,26 @@ func TestNumbersOfMembers(t *testing.T) {
 		t.Errorf("past a member that runs it is %d", got)
 	}
 }
+
+// TestWaitBeginsWithTheWord: the time before an operator's word took effect, in which
+// nobody could lead, is none that the silent had to tell how far they are.
+func TestWaitBeginsWithTheWord(t *testing.T) {
+	o := base()
+	unledEtcd(o)
+	answered(o, on(4, 1000), Peer{})
+	o.DCS.Cluster.ID = 2
+	o.Memory.Seen, o.Memory.Leaderless = Seen{ClusterID: 1, Revision: 500}, plus(-60*sec)
+	o.Memory.Quarantine = Quarantine{Why: "x", Etcd: 2, Since: plus(-60 * sec), Revision: 200, Certain: true, Word: true}
+	d := decide(o)
+	if d.Memory.Quarantine.Why != "" || d.Memory.Leaderless != o.Now {
+		t.Fatalf("%s, leaderless since %d, now %d", d.Text("n1"), d.Memory.Leaderless, o.Now)
+	}
+	if _, ask := d.Action.(AskPeers); ask {
+		o.Memory = d.Memory
+		answered(o, on(4, 1000), Peer{})
+		d = decide(o)
+	}
+	if d.Reason != ElectionWaitsForAll {
+		t.Errorf("%s", d.Text("n1"))
+	}
+}
