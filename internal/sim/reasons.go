@@ -28,6 +28,7 @@ var unreached = map[ha.Reason]string{
 	ha.JoinAborted:             "no replica of before pgha joins",
 	ha.ClaimsInitialize:        "no data directory of before pgha joins",
 	ha.LeaderRefused:           "pre_promote is not modelled; the tables of pkg/ha have it",
+	ha.QuarantineClaims:        "rarely: in a pause, by a running primary, after a return to a moment without a leader key",
 	ha.SecondaryResumes:        "nobody pauses replay here",
 	ha.SecondaryOfStandby:      "standby clusters are not modelled: there is one cluster",
 	ha.StandbyNoAction:         "standby clusters are not modelled: there is one cluster",
