@@ -42,7 +42,7 @@ func (n *node) Facts(ctx context.Context) ha.Postgres {
 		}
 	}
 	f, looked := n.remembered()
-	f.Known, f.Health = false, n.health.facts()
+	f.Known, f.Old, f.Health = false, n.behind(), n.health.facts()
 	switch _, up := n.keeper.Running(); {
 	case !looked:
 		// Down and empty are the zero values, and claims: a leader whose agent was just
@@ -71,6 +71,13 @@ func (n *node) seen(serial int) (f ha.Postgres, current bool) {
 	return n.facts, serial == n.disk.serial
 }
 
+// behind tells whether an operation has ended since the last look began.
+func (n *node) behind() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.factsSerial != n.disk.serial
+}
+
 // gather returns a channel that is closed once facts are there, and the serial
 // of the last operation they know of. A look that is under way is shared.
 func (n *node) gather() (<-chan struct{}, int) {
@@ -84,7 +91,7 @@ func (n *node) gather() (<-chan struct{}, int) {
 	n.background(func(ctx context.Context) {
 		f := n.look(ctx)
 		n.mu.Lock()
-		n.facts, n.looked, n.flight = f, true, nil
+		n.facts, n.looked, n.flight, n.factsSerial = f, true, nil, n.flightSerial
 		n.mu.Unlock()
 		close(done)
 	})

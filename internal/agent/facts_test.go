@@ -43,5 +43,11 @@ func TestFactsThatNeverCame(t *testing.T) {
 		if f := n.Facts(late); f.Known || f.DataDir != c.dir || f.Process != c.process {
 			t.Errorf("%s: directory %d, process %d, known %v; want %d, %d, unknown", c.name, f.DataDir, f.Process, f.Known, c.dir, c.process)
 		}
+		if n.Facts(late).Old {
+			t.Errorf("%s: no operation has ended since", c.name)
+		}
+		if n.forgetDisk(); !n.Facts(late).Old { // as one does at its end
+			t.Errorf("%s: an operation has ended since, and it is not told", c.name)
+		}
 	}
 }

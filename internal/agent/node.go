@@ -42,19 +42,20 @@ type node struct {
 	facts  ha.Postgres
 	looked bool          // facts were gathered at least once
 	flight chan struct{} // closed when the gathering under way is done
-	// flightSerial is the serial of disk when that gathering began.
-	flightSerial int
-	pid          int            // of the server the next fields belong to
-	ready        bool           // it has accepted a connection
-	stopping     bool           // it was asked to stop
-	shutdown     ha.ShutdownWAL // of that stop, while the server is still there
-	crashed      bool           // the last one ended without being asked to
-	since        ha.Instant
-	upstream     ha.Upstream // as last applied by this agent
-	frozen       int         // pid of the server whose WAL receiver was ended for good
-	pending      map[string]ha.PendingRestart
-	flagged      bool   // the server said that it has parameters that wait for a restart
-	told         string // the role that callbacks were told last
+	// flightSerial is the serial of disk when that gathering began, factsSerial when
+	// that of facts did.
+	flightSerial, factsSerial int
+	pid                       int            // of the server the next fields belong to
+	ready                     bool           // it has accepted a connection
+	stopping                  bool           // it was asked to stop
+	shutdown                  ha.ShutdownWAL // of that stop, while the server is still there
+	crashed                   bool           // the last one ended without being asked to
+	since                     ha.Instant
+	upstream                  ha.Upstream // as last applied by this agent
+	frozen                    int         // pid of the server whose WAL receiver was ended for good
+	pending                   map[string]ha.PendingRestart
+	flagged                   bool   // the server said that it has parameters that wait for a restart
+	told                      string // the role that callbacks were told last
 	// checkpoint: 0 unknown, 1 under way, 2 done on the present timeline.
 	checkpoint int
 	disk       diskFacts

@@ -169,6 +169,10 @@ type Postgres struct {
 	// Crashed: the postmaster ended without being asked to.
 	Crashed bool
 
+	// Old: an operation has ended since the directory was looked at; the new look is
+	// not over yet.
+	Old bool
+
 	// Row is the monitoring query's answer; Known is false when it failed or
 	// the server does not run.
 	Known bool
@@ -285,6 +289,16 @@ const (
 	OpCheckRemote
 	OpCopySlots
 )
+
+// MakesDirectory tells whether the action leaves another data directory than it found.
+func (k OpKind) MakesDirectory() bool {
+	switch k {
+	case OpBootstrap, OpClone, OpRestore, OpRewind:
+		return true
+	default:
+		return false
+	}
+}
 
 // Operation is the long action that runs, or the last one that ended.
 type Operation struct {

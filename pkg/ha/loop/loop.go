@@ -274,6 +274,9 @@ func (l *Loop) observe(ctx context.Context) ha.Observation {
 	facts, cancel := l.Timeout(ctx, l.factsTimeout(l.Now()))
 	o.PG = l.Node.Facts(facts)
 	cancel()
+	if o.PG.Old && o.Op.Kind.MakesDirectory() { // its end is told together with what it left
+		o.Op.Running = true
+	}
 	o.Leash = l.Leash.Status()
 	o.Promise = l.Promises.newest()
 	if l.Failsafe != nil {

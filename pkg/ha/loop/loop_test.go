@@ -389,6 +389,34 @@ func TestTurnsAreBounded(t *testing.T) {
 	})
 }
 
+// TestEndWithItsDirectory: the end of an operation is told together with the directory
+// that it left. A restored one that still looked half-made ended the restore as failed.
+func TestEndWithItsDirectory(t *testing.T) {
+	for _, c := range []struct {
+		kind ha.OpKind
+		old  bool
+		want bool
+	}{
+		{ha.OpRestore, true, true}, {ha.OpClone, true, true}, {ha.OpRestore, false, false},
+		{ha.OpStop, true, false}, // the key of a stopped leader waits for no disk
+	} {
+		r := newRig(t)
+		r.node.facts.Old = c.old
+		r.Ops = ended{op: ha.Operation{Kind: c.kind, Serial: 7}}
+		if o := r.observe(t.Context()); o.Op.Running != c.want {
+			t.Errorf("%s, old %v: running %v", c.kind, c.old, o.Op.Running)
+		}
+	}
+}
+
+// ended is an operation that has.
+type ended struct {
+	Operator
+	op ha.Operation
+}
+
+func (e ended) Poll() ha.Operation { return e.op }
+
 // shows is an etcd of one snapshot.
 type shows struct {
 	dcs.Store
