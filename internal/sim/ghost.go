@@ -64,6 +64,7 @@ func (g *ghost) beat(n *node, epoch int64, sent ha.Instant, status []byte) {
 		return
 	}
 	g.back.by, n.astray = n, false
+	g.outwaits(n, epoch, time.Duration(st.Beat.TTL)*time.Millisecond)
 	r := g.rounds[n.name]
 	if r.epoch != epoch {
 		r = round{epoch: epoch, law: r.law}
@@ -71,6 +72,15 @@ func (g *ghost) beat(n *node, epoch int64, sent ha.Instant, status []byte) {
 	g.newestBeat = beat{by: n, at: g.w.now, ttl: time.Duration(st.Beat.TTL) * time.Millisecond}
 	r.sent, r.ttl = sent, time.Duration(st.Beat.TTL)*time.Millisecond
 	g.rounds[n.name] = r
+}
+
+// outwaits (S1, safety B.3): whoever waits for ttl from now on waits until n has
+// stopped. In the failsafe mode it is the others' promises that they wait for.
+func (g *ghost) outwaits(n *node, epoch int64, ttl time.Duration) {
+	l := n.loop.Memory().Lease
+	if stops := n.truly(l.Deadline) + int64(l.Timing.Kill); l.Epoch == epoch && l.Agreed <= l.Renewed && stops > g.w.now+int64(ttl)*1002/1000 {
+		g.w.fail("S1", "a beat of %s lets others wait for %s, but it may act for %s", n.name, ttl, clock(stops-g.w.now))
+	}
 }
 
 // beat is the newest one that etcd has, of whomever; none once it was marked as

@@ -72,5 +72,6 @@ var Mutants = []Mutant{
 	{"M37", "a standby counts as caught up as soon as it streams", []string{"S3"}, []string{"cut streams", "power", "sync dies", "server crash"}, false, true, 20},
 	{"M38", "who is not in /sync may be elected", []string{"S3"}, []string{"cut streams", "power", "server crash"}, false, true, 10},
 	{"M39", "no votes are needed in quorum mode", []string{"S3"}, []string{"cut streams", "power", "server crash"}, false, true, 20},
+	{"M40", "a round that was given up overwrites the beat of a later one", []string{"S1", "S14"}, []string{"etcd delays", "config"}, false, false, 10},
 	{"M35", "a server whose backends outlived it counts as stopped", []string{"S6", "S1", "S8"}, []string{"postmaster killed", "leash hangs"}, false, false, 10},
 }

@@ -125,8 +125,12 @@ func (s *store) Claim(ctx context.Context, c dcs.Claim) (epoch int64, err error)
 
 func (s *store) Renew(ctx context.Context, r dcs.Renewal) error {
 	sent := s.n.clock()
+	round := s.c.Round(r)
 	err := s.request(ctx, effRenew, func(ctx context.Context) error {
-		err := s.c.Renew(ctx, r)
+		if s.n.w.Mutant == "M40" {
+			round = s.c.Round(r)
+		}
+		err := round(ctx)
 		if err == nil {
 			s.n.w.ghost.renewed(s.n, r.Epoch)
 			s.n.w.ghost.beat(s.n, r.Epoch, s.since(sent), r.Status)

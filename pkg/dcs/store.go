@@ -66,7 +66,8 @@ type Claim struct {
 
 // Renewal is one round of the leader: keepalive of the lease, then a
 // transaction guarded by the epoch. A nil Status writes no status and the
-// guard alone is checked.
+// guard alone is checked. A round that was given up, and reaches the store after a
+// later one, changes nothing: what a later one announced stands.
 type Renewal struct {
 	Name   string
 	Epoch  int64

@@ -12,7 +12,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/pgha/pgha/internal/etcdserver/etcdtest"
+	"github.com/pgha/pgha/pkg/dcs"
+	"github.com/pgha/pgha/pkg/postgres/wal"
 )
 
 func TestJudge(t *testing.T) {
@@ -170,4 +174,102 @@ func TestKeepAliveOnceIsOneAttempt(t *testing.T) {
 	if codeOf(err) != codes.Unavailable || limit.Err() != nil || f.sent.Load() {
 		t.Errorf("refused connection: %v, sent %v", err, f.sent.Load())
 	}
+}
+
+// holding gives up on the transactions that it holds, as a client whose etcd member
+// is cut off from the others does; they may reach etcd later.
+type holding struct {
+	clientv3.KV
+	on   bool
+	held []func() error
+}
+
+type heldTxn struct {
+	clientv3.Txn
+	kv  *holding
+	ctx context.Context
+}
+
+func (h *holding) Txn(ctx context.Context) clientv3.Txn {
+	return &heldTxn{Txn: h.KV.Txn(context.WithoutCancel(ctx)), kv: h, ctx: ctx}
+}
+
+func (t *heldTxn) If(when ...clientv3.Cmp) clientv3.Txn { t.Txn = t.Txn.If(when...); return t }
+func (t *heldTxn) Then(ops ...clientv3.Op) clientv3.Txn { t.Txn = t.Txn.Then(ops...); return t }
+func (t *heldTxn) Else(ops ...clientv3.Op) clientv3.Txn { t.Txn = t.Txn.Else(ops...); return t }
+
+func (t *heldTxn) Commit() (*clientv3.TxnResponse, error) {
+	if !t.kv.on {
+		return t.Txn.Commit()
+	}
+	t.kv.held = append(t.kv.held, func() error { _, err := t.Txn.Commit(); return err })
+	<-t.ctx.Done()
+	return nil, status.FromContextError(t.ctx.Err()).Err()
+}
+
+// A round that was given up may reach etcd after a later one, which may have promised
+// a longer wait to everybody else; and what was promised stands.
+func TestLateRound(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, etcdtest.Options{})
+	s, err := Open(context.Background(), Config{Endpoints: c.URLs(), Base: "/service/x", UseProxies: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	epoch, err := s.Claim(ctx, dcs.Claim{Name: "a", Status: []byte(`{"optime":1}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eps, err := s.pool.order(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv := &holding{KV: eps[0].client.KV}
+	eps[0].client.KV = kv
+	round := func(ctx context.Context, optime string) error {
+		return s.Renew(ctx, dcs.Renewal{Name: "a", Epoch: epoch, Status: []byte(`{"optime":` + optime + `}`)})
+	}
+	giveUp := func(optime string) {
+		t.Helper()
+		kv.on = true
+		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		if err := round(short, optime); err == nil || len(kv.held) == 0 {
+			t.Fatalf("%d held, %v", len(kv.held), err)
+		}
+		kv.on = false
+	}
+	arrive := func() {
+		t.Helper()
+		for _, late := range kv.held {
+			if err := late(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		kv.held = nil
+	}
+	optime := func(want wal.LSN) {
+		t.Helper()
+		if c, err := s.Read(ctx); err != nil || c.Status == nil || c.Status.Optime != want {
+			t.Fatalf("/status %+v, %v, want %d", c.Status, err, want)
+		}
+	}
+
+	giveUp("2")
+	if err := round(ctx, "3"); err != nil {
+		t.Fatal(err)
+	}
+	arrive()
+	optime(3)
+	// One that arrives before the next is no obstacle to it, though nobody knew of it.
+	giveUp("4")
+	arrive()
+	optime(4)
+	if err := round(ctx, "5"); err != nil {
+		t.Fatal(err)
+	}
+	optime(5)
 }

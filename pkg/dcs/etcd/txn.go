@@ -200,38 +200,57 @@ func (s *Store) Renew(ctx context.Context, r dcs.Renewal) error {
 	if err != nil {
 		return err
 	}
-	leader := s.path(dcs.KeyLeader)
+	leader, status := s.path(dcs.KeyLeader), s.path(dcs.KeyStatus)
 	s.mu.Lock()
 	stays := s.lease.leaderEpoch == r.Epoch && s.lease.leaderLease == lease
 	s.mu.Unlock()
-	c := change{
-		request: request{op: "renew leadership", repeatable: true},
-		when:    []clientv3.Cmp{epochIs(leader, r.Epoch)},
-	}
+	const anyLease = -1
+	held := int64(anyLease) // what the key is to hang on before
 	if stays {
-		c.when = append(c.when, leasedBy(leader, lease))
-	} else {
-		c.puts = append(c.puts, dcs.KV{Key: leader, Value: []byte(r.Name), LeaseID: lease, CreateRevision: r.Epoch})
+		held = lease
 	}
-	if r.Status != nil {
-		c.puts = append(c.puts, dcs.KV{Key: s.path(dcs.KeyStatus), Value: r.Status})
-	}
-	_, _, err = s.apply(ctx, c)
-	if stays && errors.Is(err, dcs.ErrConflict) {
-		// The key may be ours by its epoch, and have been written over by hand: that
-		// took its lease away. On another's lease it is another's.
-		c.when = []clientv3.Cmp{epochIs(leader, r.Epoch), leasedBy(leader, 0)}
-		c.puts = append(c.puts, dcs.KV{Key: leader, Value: []byte(r.Name), LeaseID: lease, CreateRevision: r.Epoch})
-		_, _, err = s.apply(ctx, c)
-	}
-	if err != nil {
-		if errors.Is(err, dcs.ErrLeaseLost) {
-			s.forgetLease(lease)
+	rev := s.view.ModRevision(status)
+	for {
+		c := change{
+			request: request{op: "renew leadership", repeatable: true},
+			when:    []clientv3.Cmp{epochIs(leader, r.Epoch)},
+			look:    []string{leader, status},
 		}
-		return err
+		if held != anyLease {
+			c.when = append(c.when, leasedBy(leader, held))
+		}
+		if held != lease {
+			c.puts = append(c.puts, dcs.KV{Key: leader, Value: []byte(r.Name), LeaseID: lease, CreateRevision: r.Epoch})
+		}
+		if r.Status != nil { // a round that was given up may arrive after a later one
+			c.when = append(c.when, modifiedAt(status, rev))
+			c.puts = append(c.puts, dcs.KV{Key: status, Value: r.Status})
+		}
+		_, resp, err := s.apply(ctx, c)
+		switch {
+		case err == nil:
+			s.leading(r.Epoch, lease)
+			return nil
+		case errors.Is(err, dcs.ErrLeaseLost):
+			s.forgetLease(lease)
+			return err
+		case !errors.Is(err, dcs.ErrConflict):
+			return err
+		}
+		key, at := got(resp, 0), got(resp, 1).GetModRevision()
+		switch {
+		case key == nil || key.CreateRevision != r.Epoch:
+			return err
+		case held == lease && key.Lease == 0:
+			// Ours by its epoch, and written over by hand: that took its lease away.
+			held = 0
+		case held != anyLease && key.Lease != held: // another's lease: another's key
+			return err
+		case r.Status == nil || at == rev:
+			return err
+		}
+		rev = at
 	}
-	s.leading(r.Epoch, lease)
-	return nil
 }
 
 // epochIs guards by epoch. Epoch 0 would mean "absent": it never holds.

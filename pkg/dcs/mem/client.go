@@ -69,6 +69,7 @@ type Client struct {
 	lease       int64
 	leaderEpoch int64             // of the last claim or renewal that put the key ...
 	leaderLease int64             // ... and the lease it hangs on
+	begun, done int64             // the newest round that began, and that wrote /status
 	locks       map[dcs.Key]int64 // create revisions of the locks this client holds
 	closed      bool
 }

@@ -85,6 +85,25 @@ func TestRenewalFaultsApart(t *testing.T) {
 	}
 }
 
+// A round that was given up changes nothing after a later one.
+func TestLateRound(t *testing.T) {
+	_, _, c := setup(t)
+	epoch := lead(t, c)
+	round := func(optime string) func(context.Context) error {
+		return c.Round(dcs.Renewal{Name: "a", Epoch: epoch, Status: []byte(`{"optime":` + optime + `}`)})
+	}
+	first, second := round("2"), round("3")
+	if err := second(bg); err != nil {
+		t.Fatal(err)
+	}
+	if err := first(bg); !errors.Is(err, dcs.ErrConflict) {
+		t.Fatalf("the late round: %v", err)
+	}
+	if c, err := c.Read(bg); err != nil || c.Status.Optime != 3 {
+		t.Fatalf("%+v, %v", c.Status, err)
+	}
+}
+
 func TestPartition(t *testing.T) {
 	srv, clk, a := setup(t)
 	b := srv.Store(base, "b")

@@ -207,7 +207,19 @@ func (c *Client) Claim(ctx context.Context, claim dcs.Claim) (int64, error) {
 }
 
 // Renew implements dcs.Store.
-func (c *Client) Renew(ctx context.Context, r dcs.Renewal) error {
+func (c *Client) Renew(ctx context.Context, r dcs.Renewal) error { return c.Round(r)(ctx) }
+
+// Round begins a Renew. What it returns is the rest of it, which may be done late:
+// after that of a later round it changes nothing.
+func (c *Client) Round(r dcs.Renewal) func(context.Context) error {
+	c.srv.mu.Lock()
+	defer c.srv.mu.Unlock()
+	c.begun++
+	round := c.begun
+	return func(ctx context.Context) error { return c.renew(ctx, r, round) }
+}
+
+func (c *Client) renew(ctx context.Context, r dcs.Renewal, round int64) error {
 	c.srv.mu.Lock()
 	defer c.srv.mu.Unlock()
 	if err := c.refresh(ctx); err != nil {
@@ -217,7 +229,7 @@ func (c *Client) Renew(ctx context.Context, r dcs.Renewal) error {
 	move := c.leaderEpoch != r.Epoch || c.leaderLease != c.lease || c.srv.kvs[leader].LeaseID == 0
 	return c.write(ctx, OpRenew, []string{leader, status}, func() (int64, []view.Event, error) {
 		at := c.srv.kvs[leader]
-		if at.CreateRevision != r.Epoch || r.Epoch == 0 || !move && at.LeaseID != c.lease {
+		if at.CreateRevision != r.Epoch || r.Epoch == 0 || !move && at.LeaseID != c.lease || r.Status != nil && round < c.done {
 			return 0, nil, dcs.ErrConflict
 		}
 		var puts []dcs.KV
@@ -230,6 +242,7 @@ func (c *Client) Renew(ctx context.Context, r dcs.Renewal) error {
 			puts, events = append(puts, kv), append(events, put(kv))
 		}
 		if r.Status != nil {
+			c.done = round
 			kv := dcs.KV{Key: status, Value: r.Status}
 			puts, events = append(puts, kv), append(events, put(kv))
 		}

@@ -281,3 +281,10 @@ func (v *View) Lease(key string) int64 {
 	defer v.mu.Unlock()
 	return v.kvs[key].LeaseID
 }
+
+// ModRevision returns the revision of the last known write of key, 0 without one.
+func (v *View) ModRevision(key string) int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.kvs[key].ModRevision
+}
