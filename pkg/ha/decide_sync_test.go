@@ -182,6 +182,31 @@ func TestSyncPasses(t *testing.T) {
 	}
 }
 
+// Whoever acknowledged alone takes with him what the others have not got yet: who
+// had caught up before is no sure one any more, and nobody else is to be elected
+// on its word alone.
+func TestQuorumLosesWhoWasAhead(t *testing.T) {
+	o := inSyncMode(config.SyncQuorum)
+	standing(o, "ANY 1 (n2,n3)", "n2", "n3")
+	o.DCS.Cluster.Sync.Quorum = 1
+	steps := func(steps ...string) {
+		t.Helper()
+		for i, want := range steps {
+			if got := serve(t, o); got != want {
+				t.Fatalf("step %d: %s, want %s", i+1, got, want)
+			}
+		}
+	}
+	steps(LeaderNoAction.String())
+	o.PG.Row.Position = 1100
+	o.PG.Row.Replication = []Replication{streamer("n3", 1050)} // n2, which is gone, had 1100
+	applySyncStates(o)
+	steps("names ANY 1 (n3)", `sync {"leader":"n1","quorum":1,"sync_standby":"n3"}`, SyncCatchesUp.String())
+	o.PG.Row.Replication = []Replication{streamer("n3", 1100)}
+	applySyncStates(o)
+	steps(`sync {"leader":"n1","quorum":0,"sync_standby":"n3"}`, LeaderNoAction.String())
+}
+
 // Names that were to come into force count for nothing once the mode is off.
 func TestNamesUnsureEnd(t *testing.T) {
 	o := inSyncMode(config.SyncOff)

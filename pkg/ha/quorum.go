@@ -174,8 +174,8 @@ func (p *quorumPass) changeLeader() (done bool, err error) {
 
 // recall is phase 2: after a restart what was confirmed follows from the quorum.
 func (p *quorumPass) recall() (bool, error) {
-	if known := p.Sync.and(p.Active); p.Confirmed == 0 && len(known) > 0 {
-		p.Confirmed = min(len(known), len(p.Voters)-p.Quorum)
+	if known := p.Sync.and(p.Active).and(p.Voters); p.Confirmed == 0 {
+		p.Confirmed = max(len(known)-p.Quorum, 0) // so many at least, whoever else acknowledged
 	}
 	return false, nil
 }

@@ -47,10 +47,14 @@ func (o *Observation) noteSync() {
 		*m = SyncMemory{}
 		return
 	}
-	if now := ParseSyncNames(o.PG.Row.SyncNames); !m.Seen || !now.equal(m.Names) {
-		*m = SyncMemory{Names: now, Since: o.PG.Row.Position, Seen: true, Caught: m.Caught.and(now.Names)}
-	}
 	quorum := o.Settings.Sync.Mode == config.SyncQuorum
+	if now := ParseSyncNames(o.PG.Row.SyncNames); !m.Seen || !now.equal(m.Names) {
+		caught := m.Caught.and(now.Names)
+		if quorum && !m.Names.Names.within(now.Names) { // who is gone may have acknowledged alone what they have not got yet
+			caught = nil
+		}
+		*m = SyncMemory{Names: now, Since: o.PG.Row.Position, Seen: true, Caught: caught}
+	}
 	for _, s := range o.syncStandbys() {
 		if !m.Names.Names.has(s.name) || m.Caught.has(s.name) {
 			continue
