@@ -51,6 +51,9 @@ func (o *Observation) noteSeen() {
 		*q = Quarantine{Why: cmp.Or(why, q.Why), Since: o.Now, Etcd: c.ID, Revision: c.Revision, Status: c.ModRevision(dcs.KeyStatus), Certain: q.Certain}
 	}
 	q.Newest = c.Revision
+	if st := c.Status; st != nil && st.Beat != nil { // whoever leads here meanwhile, if etcd goes back once more
+		m.Seen.TTL = max(m.Seen.TTL, st.Beat.TTL)
+	}
 	q.Word = q.Word || said
 	q.Certain = q.Certain || c.ID != m.Seen.ClusterID || o.Now.Sub(q.Since) >= o.Settings.TTL || o.refusedByOlder()
 	if q.Certain {
