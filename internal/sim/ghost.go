@@ -342,15 +342,16 @@ func (g *ghost) lag(n *node) {
 	if kv, ok := g.w.srv.Get(base + "/failover"); ok && len(kv.Value) > 2 {
 		return
 	}
-	if behind := g.published().Sub(n.server.flush); behind > uint64(g.w.plan.MaxLag) && g.w.orders == 0 && !g.back.accepted {
+	if behind := g.published(n).Sub(n.server.flush); behind > uint64(g.w.plan.MaxLag) && g.w.orders == 0 && !g.back.accepted {
 		g.w.fail("S4", "%s promotes at %d, %d bytes behind what was published, more than %d", n.name, n.server.flush, behind, g.w.plan.MaxLag)
 	}
 }
 
-// published is the position of the last leader, as everybody may know it.
-func (g *ghost) published() wal.LSN {
+// published is the position of the last leader, as everybody may know it; none if it
+// is of an older timeline than n's.
+func (g *ghost) published(n *node) wal.LSN {
 	if kv, ok := g.w.srv.Get(base + "/status"); ok {
-		if st, err := dcs.DecodeStatus(kv.Value); err == nil {
+		if st, err := dcs.DecodeStatus(kv.Value); err == nil && (st.Beat == nil || st.Beat.Timeline == 0 || st.Beat.Timeline >= n.server.number()) {
 			return st.Optime
 		}
 	}
@@ -365,7 +366,7 @@ func (g *ghost) tooFar() bool {
 		newest = max(newest, n.server.number())
 	}
 	for _, n := range g.w.nodes {
-		if n.server.number() == newest && g.published().Sub(n.server.flush) <= uint64(g.w.plan.MaxLag) {
+		if n.server.number() == newest && g.published(n).Sub(n.server.flush) <= uint64(g.w.plan.MaxLag) {
 			return false
 		}
 	}

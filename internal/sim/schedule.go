@@ -86,6 +86,9 @@ func NewSchedule(o Options) *Schedule {
 		s.draw(k, stream(o.Seed, 100+uint64(i)), o.Only)
 	}
 	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return int(a.At/ms - b.At/ms) })
+	if slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == "etcd restored" }) && s.Heal < s.End {
+		s.End += int64(s.Config.TTL) * sec // an operator's word comes late, waits for a ttl, and then all may wait for who is silent
+	}
 	return s
 }
 

@@ -13,12 +13,16 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 		{name: "U1 the healthiest claims", change: leaderless, action: Claim{}, reason: ElectionWins},
 		{name: "U1 won: arms before it promotes", change: func(o *Observation) {
 			leaderless(o)
+			o.Memory.ShutdownLSN = 800
 			did(o, Claim{}, ResultOK)
 			o.DCS.Cluster.Leader = &dcs.Leader{Name: "n1", Epoch: 131}
 			o.DCS.Cluster.Status = &dcs.Status{ModRevision: 131, Beat: &dcs.Beat{Holder: "h1", TTL: 30000}}
 		}, action: ArmLeash{}, reason: LeaderArming, check: func(t *testing.T, d Decision) {
 			if want := plus(-100 * time.Millisecond).Add(26900 * time.Millisecond); d.Memory.Lease.Deadline != want {
 				t.Errorf("deadline %v, want %v", d.Memory.Lease.Deadline, want)
+			}
+			if d.Memory.ShutdownLSN != 0 {
+				t.Error("where the leadership of before ended is taken for the end of this one")
 			}
 		}},
 		{name: "U2 lost: somebody else leads", change: func(o *Observation) {
@@ -92,6 +96,31 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 		{name: "B.3 a lone node asks nobody", change: func(o *Observation) {
 			leaderless(o)
 			o.DCS.Cluster.Members, o.Memory.LastMembers, o.Peers = o.DCS.Cluster.Members[:1], nil, Peers{}
+		}, action: Claim{}, reason: ElectionWins},
+		{name: "S3 who is on a newer timeline is further, however little WAL it has", change: func(o *Observation) { leaderless(o); answered(o, Peer{}, on(2, 400)) }, reason: ElectionRefused},
+		{name: "S3 who is on an older one is not, however much", change: func(o *Observation) {
+			leaderless(o)
+			o.PG.Row.Timeline = 2
+			answered(o, Peer{}, on(1, 1400))
+		}, action: Claim{}, reason: ElectionWins},
+		{name: "S4 too far behind the last leader", change: func(o *Observation) {
+			leaderless(o)
+			o.DCS.Cluster.Status.Beat.Timeline = 1
+			o.DCS.Cluster.Status.Optime = 900 + 2<<20
+		}, reason: ElectionRefused},
+		{name: "S4 who is on the timeline of one that no beat told of is not behind it", change: func(o *Observation) {
+			leaderless(o)
+			o.PG.Row.Timeline = 2
+			answered(o, Peer{}, on(1, 900))
+			o.DCS.Cluster.Status.Beat.Timeline = 1
+			o.DCS.Cluster.Status.Optime = 900 + 2<<20
+		}, action: Claim{}, reason: ElectionWins},
+		{name: "1.22 nor does it wait for more WAL of the one before", change: func(o *Observation) {
+			leaderless(o)
+			o.PG.Row.Timeline = 2
+			answered(o, Peer{}, on(1, 900))
+			o.DCS.Cluster.Status.Beat.Timeline, o.DCS.Cluster.Status.Beat.Released = 1, true
+			o.DCS.Cluster.Status.Optime = o.PG.Row.Position + 1
 		}, action: Claim{}, reason: ElectionWins},
 		{name: "B.3 my own last beat is marked as released", change: func(o *Observation) { leaderless(o); o.DCS.Cluster.Status.Beat.Holder = "h1" }, action: PublishReleased{}, reason: TakeBackFinished},
 		{name: "B.6 an armed leash is told first", change: func(o *Observation) { leaderless(o); o.Leash.Armed = 50 }, action: DisarmLeash{}, reason: SecondaryDisarms},

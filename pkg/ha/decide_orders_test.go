@@ -93,6 +93,12 @@ func TestPaused(t *testing.T) { // 1.23, G1, H1, H2, H4
 		}, reason: PausedNoAction},
 		{name: "1.23.2 a standby never wins by itself", change: func(o *Observation) { leaderless(o); paused3(o) }, reason: PausedNoAction},
 		{name: "1.23.2 a named candidate does", change: func(o *Observation) { leaderless(o); paused3(o); failover(o, "", "n1") }, action: Claim{}, reason: ElectionWins},
+		{name: "2.1.9 nor one that a leader in the failsafe mode would not ask", change: func(o *Observation) {
+			leaderless(o)
+			paused3(o)
+			failover(o, "", "n1")
+			o.Settings.Failsafe, o.DCS.Cluster.Failsafe = true, &dcs.Failsafe{Members: map[string]string{"n2": "http://n2:8008/patroni"}}
+		}, reason: PausedNoAction},
 		{name: "1.23.2 not by a schedule", change: func(o *Observation) {
 			leaderless(o)
 			paused3(o)

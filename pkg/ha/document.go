@@ -41,10 +41,13 @@ func ClaimStatus(o *Observation, sent Instant, t Timing) dcs.Status {
 	return st
 }
 
-// ReleasedStatus is the value of /status that ends leadership epoch.
+// ReleasedStatus is the value of /status that ends leadership epoch, whose WAL ends
+// at optime; 0: the last position known of it stays.
 func ReleasedStatus(o *Observation, epoch int64, optime wal.LSN) dcs.Status {
 	st := o.lastStatus()
-	if optime > st.Optime {
+	// No beat told of the timeline that ends there: the position is the leader's before,
+	// and may be ahead of what this one, whom an operator chose, began with.
+	if before := outlived(&st, o.Memory.Numbers.Timeline); before || optime > st.Optime {
 		st.Optime = optime
 	}
 	b := dcs.Beat{Epoch: epoch, Holder: o.Me.Holder, TTL: o.Settings.TTL.Milliseconds(), Released: true}

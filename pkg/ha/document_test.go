@@ -210,6 +210,14 @@ func TestStatusKeepsWhatIsUnknown(t *testing.T) {
 	if rel = ReleasedStatus(o, myEpoch, 1100); rel.Optime != 1100 {
 		t.Errorf("optime %d, want the shutdown position", rel.Optime)
 	}
+	o.DCS.Cluster.Status.Beat.Timeline, o.Memory.Numbers.Timeline = 1, 2 // which no beat has told: 1000 is of the leader before
+	if rel = ReleasedStatus(o, myEpoch, 900); rel.Optime != 900 {
+		t.Errorf("optime %d, want the shutdown position of the new timeline", rel.Optime)
+	}
+	if rel = ReleasedStatus(o, myEpoch, 0); rel.Optime != 0 {
+		t.Errorf("optime %d, want none: nobody knows how far the new timeline went", rel.Optime)
+	}
+	o.DCS.Cluster.Status.Beat.Timeline, o.Memory.Numbers = 0, Numbers{}
 	o.Memory.Lease = Lease{}
 	cl := ClaimStatus(o, noon, base().Memory.Lease.Timing)
 	if want := (dcs.Beat{Holder: "h1", TTL: 30000}); *cl.Beat != want {

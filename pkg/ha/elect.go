@@ -90,7 +90,7 @@ func elect(o *Observation) Decision {
 // standby cluster the rest comes from the remote.
 func (o *Observation) awaitMoreWAL() time.Duration {
 	st := o.DCS.Cluster.Status
-	if st == nil || st.Beat == nil || !st.Beat.Released || o.wanted() || o.Settings.Standby.On || !o.PG.Row.InRecovery || o.PG.Row.Position >= st.Optime {
+	if st == nil || st.Beat == nil || !st.Beat.Released || o.wanted() || o.Settings.Standby.On || !o.PG.Row.InRecovery || o.PG.Row.Position >= st.Optime || outlived(st, o.PG.Row.Timeline) {
 		return 0
 	}
 	return o.Memory.Leaderless.Add(o.Settings.TTL).Sub(o.Now)
@@ -278,12 +278,12 @@ func (o *Observation) lostRace() string {
 	// A leader that hands over at the time of a request has seen to its lag.
 	limited, skip := !pending || !f.ScheduledAt.IsZero(), ""
 	switch {
-	case limited && o.PG.Row.InRecovery && o.lags(o.PG.Row.Position):
+	case limited && o.PG.Row.InRecovery && o.lags(o.PG.Row.Position, o.PG.Row.Timeline):
 		return fmt.Sprintf("my WAL position %s is more than %d bytes behind the last leader's %s", o.PG.Row.Position, o.maxLag(), o.DCS.Cluster.Status.Optime)
 	case o.unopposed():
 		return ""
 	case pending && f.Candidate != "":
-		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && !o.leftBehind(p) && !o.opposed(p) && !o.unlisted(f.Candidate) && !(limited && o.lags(p.Position)) && o.DCS.Cluster.Member(f.Candidate) != nil {
+		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && !o.leftBehind(p) && !o.opposed(p) && !o.unlisted(f.Candidate) && !(limited && o.lags(p.Position, p.Timeline)) && o.DCS.Cluster.Member(f.Candidate) != nil {
 			return "leaving it to the requested candidate " + f.Candidate
 		}
 	}
@@ -303,9 +303,15 @@ func (o *Observation) lostRace() string {
 }
 
 // lags tells whether a standby at this position may not take over by itself (S4).
-func (o *Observation) lags(at wal.LSN) bool {
+func (o *Observation) lags(at wal.LSN, tl timeline) bool {
 	st := o.DCS.Cluster.Status
-	return st != nil && st.Optime.Sub(at) > o.maxLag()
+	return st != nil && st.Optime.Sub(at) > o.maxLag() && !outlived(st, tl)
+}
+
+// outlived tells whether the position in st is of an older timeline than tl: a leader
+// that an operator chose, who was behind, ended before a beat told of its own.
+func outlived(st *dcs.Status, tl timeline) bool {
+	return st.Beat != nil && st.Beat.Timeline != 0 && st.Beat.Timeline < tl
 }
 
 // leftBehind: a standby of a timeline that the cluster has left refuses to race
@@ -330,9 +336,9 @@ func (o *Observation) compare(skip string) string {
 			return mem.Name + " still runs as a primary"
 		case o.unlisted(mem.Name): // it cannot win, however much WAL it has
 			continue
-		case o.unled() && p.Timeline > o.PG.Row.Timeline: // it is I who was left behind
+		case p.Timeline > o.PG.Row.Timeline && !o.Settings.Standby.On: // it is I who was left behind
 			return fmt.Sprintf("%s is on timeline %d, newer than my %d", mem.Name, p.Timeline, o.PG.Row.Timeline)
-		case o.leftBehind(p), o.unled() && p.Timeline != 0 && p.Timeline < o.PG.Row.Timeline: // nor can it, and of this timeline it has acknowledged nothing
+		case o.leftBehind(p), p.Timeline != 0 && p.Timeline < o.PG.Row.Timeline && !o.Settings.Standby.On: // nor can it, and of this timeline it has acknowledged nothing
 		case p.Position > mine && sync && mem.Name == s.Leader: // what it has more was acknowledged to nobody
 			votes.ahead = true
 			continue

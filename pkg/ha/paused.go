@@ -112,6 +112,8 @@ func pausedLeaderless(o *Observation) Decision {
 		return o.rest(PausedNoAction, ", there is no leader, and my timeline is older than the cluster's")
 	case o.overtaken():
 		return o.rest(PausedNoAction, ", there is no leader, and a later one may have made a timeline above mine")
+	case o.unlisted(o.Me.Name) && (!o.PG.Row.InRecovery || o.wanted()):
+		return o.rest(PausedNoAction, ", there is no leader, and one that lives by the members of /failsafe would not hear of me: I am not in it")
 	case !o.PG.Row.InRecovery && known && o.Memory.holdOff(o) == 0: // 3
 		return o.then(Claim{}, ElectionWins)
 	case o.wanted() && o.DCS.Cluster.Failover.ScheduledAt.IsZero() && !o.Settings.NoFailover: // 2, 2.1.2

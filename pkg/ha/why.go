@@ -158,7 +158,7 @@ func walObstacles(o *Observation, add func(code, text string, until ...Instant))
 	if c.Status == nil {
 		return
 	}
-	if behind := c.Status.Optime.Sub(row.Position); behind > o.maxLag() {
+	if behind := c.Status.Optime.Sub(row.Position); o.lags(row.Position, row.Timeline) {
 		add("lag", fmt.Sprintf("it is %d bytes behind the leader's %s, and maximum_lag_on_failover is %d", behind, c.Status.Optime, o.maxLag()))
 	}
 	if c.Leader != nil && row.ReplicationState != "streaming" {
