@@ -148,7 +148,11 @@ func (g *ghost) promote(n *node) {
 	if n.settings.Pause || l.doomed == n.server.gen {
 		return // the leash is suspended, and an operator named the node; or it kills the server this moment
 	}
-	if l.armed == 0 || l.deadline <= n.clock() || n.server.dir != ha.DataDirPresent || revisionOf(l.armed) < g.lastSeen {
+	ends := l.deadline
+	if n.hung != 0 && n.hung >= g.w.now-ms { // stopped between the decision and the act: the leash is late by less than K
+		ends = ends.Add(time.Duration(l.kill()))
+	}
+	if l.armed == 0 || ends <= n.clock() || n.server.dir != ha.DataDirPresent || revisionOf(l.armed) < g.lastSeen {
 		g.w.fail("S6", "%s promotes with leash %+v, newest epoch %d", n.name, l.Status(), g.lastSeen)
 	}
 }
@@ -388,7 +392,7 @@ func (g *ghost) check() {
 				g.w.fail("S8", "%s is writable %v after its deadline and K", n.name, n.clock().Sub(end))
 			}
 		}
-		if !g.excuses(n) && !n.settings.Pause && g.w.answersLeader(n) { // S14
+		if !g.excuses(n) && g.w.answersLeader(n) && !n.settings.Pause && !n.view.Paused { // S14
 			if answers != nil {
 				g.w.fail("S14", "%s and %s both answer as the leader", answers.name, n.name)
 			}

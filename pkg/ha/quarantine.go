@@ -39,6 +39,9 @@ func (o *Observation) noteSeen() {
 	said := o.Accepted.Serial != m.AcceptSeen
 	m.AcceptSeen = o.Accepted.Serial
 	m.Seen.Count = max(m.Seen.Count, o.leashCount())
+	if q.Why != "" && q.Etcd == m.Seen.ClusterID { // put back once more, it is behind what it was in the meantime, too
+		m.Seen.Revision = max(m.Seen.Revision, q.Newest)
+	}
 	why := m.Seen.Regressed(c)
 	if d := m.Seen.Doubt; q.Why == "" && d.Why != "" {
 		*q = Quarantine{Why: d.Why, Since: o.Now, Etcd: d.Etcd, Revision: d.Revision, Status: d.Status, Newest: d.Revision, Certain: true}

@@ -483,3 +483,30 @@ func TestLeashedLease(t *testing.T) {
 		t.Errorf("%+v: others wait %v, until %v after its deadline", l, wait, o.Now.Add(wait).Sub(o.Leash.Deadline))
 	}
 }
+
+// Etcd may go back once more while a member is in doubt: what it saw in the meantime
+// counts as well, how far etcd was and how long whoever led there may act.
+func TestQuarantineTwice(t *testing.T) {
+	o := base()
+	replica(o)
+	seen(o)
+	epoch := o.Memory.Seen.Epoch
+	at := func(rev int64, ttl int64) Decision {
+		o.DCS.Cluster.Revision, o.DCS.Cluster.Leader.Epoch = rev, epoch-1
+		o.DCS.Cluster.Status = &dcs.Status{ModRevision: 80, Beat: &dcs.Beat{Epoch: 60, Holder: "h3", TTL: ttl}}
+		d := decide(o)
+		o.Memory = d.Memory
+		return d
+	}
+	known := o.Memory.Seen.Revision
+	at(known+9, 90000)
+	at(known-3, 5000)
+	o.DCS.Cluster.Leader = nil
+	o.DCS.Cluster.Revision = known + 1
+	if d := decide(o); d.Reason != Quarantined {
+		t.Errorf("%s, though etcd was at revision %d", d.Reason, known+9)
+	}
+	if o.Memory.Seen.TTL != 90000 {
+		t.Errorf("waits for %d ms after an operator's word", o.Memory.Seen.TTL)
+	}
+}
