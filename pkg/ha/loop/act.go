@@ -154,7 +154,7 @@ func (l *Loop) round(ctx context.Context, o *ha.Observation, a ha.Action, lease 
 	if binds == 0 && !o.Leash.Suspended { // of another epoch, whose end would end the server
 		binds = o.Leash.Deadline
 	}
-	if binds != 0 && !o.Settings.Pause {
+	if binds != 0 && bound(o) {
 		budget = min(budget, binds.Add(-t.Stop).Sub(sent))
 	}
 	least := time.Millisecond
@@ -169,6 +169,12 @@ func (l *Loop) round(ctx context.Context, o *ha.Observation, a ha.Action, lease 
 		l.Leash.Extend(o.Leash.Armed, lease.Extended(sent, t, st.Beat.Beat).Deadline)
 	}
 	return out
+}
+
+// bound tells whether a deadline ends the leadership. A pause does away with it, but
+// not before the leash knows: it is not told while an operation runs.
+func bound(o *ha.Observation) bool {
+	return !o.Settings.Pause || o.Leash.Armed != 0 && !o.Leash.Suspended
 }
 
 // takeBackBudget is what a round for a leadership of before gets at least, also
@@ -191,7 +197,7 @@ func (l *Loop) claim(ctx context.Context, o *ha.Observation, a ha.Claim) ha.Outc
 	sent := l.Now()
 	st := ha.ClaimStatus(o, sent, t)
 	budget := t.RetryTimeout
-	if lease := o.Memory.Lease; lease.Epoch != 0 && !o.Settings.Pause { // rule (d): only before the stop instant
+	if lease := o.Memory.Lease; lease.Epoch != 0 && bound(o) { // rule (d): only before the stop instant
 		budget = min(budget, lease.StopAt().Sub(sent))
 	}
 	ctx, cancel := l.Timeout(ctx, max(budget, time.Millisecond))
@@ -234,7 +240,7 @@ func (l *Loop) request(ctx context.Context, o *ha.Observation, do func(context.C
 	budget := o.Settings.RetryTimeout
 	if lease := o.Memory.Lease; lease.Epoch != 0 {
 		budget = min(budget, max(lease.NextLook(l.Now(), budget), 500*time.Millisecond))
-		if o.PG.Process != ha.ProcessDown && !o.Settings.Pause { // which may have to stop
+		if o.PG.Process != ha.ProcessDown && bound(o) { // which may have to stop
 			budget = min(budget, max(lease.StopAt().Sub(l.Now()), lateTimeout))
 		}
 	}
