@@ -229,7 +229,11 @@ func (w *world) healAll() {
 		n.cure(&n.disk)
 		n.cure(&n.deaf)
 		w.cutEtcd(n, false)
-		n.cutPeers, n.cutStreams, n.slowFacts, n.server.orphans, n.leash.slow, n.leash.hung = false, false, 0, 0, 0, 0
+		n.cutPeers, n.cutStreams, n.slowFacts, n.server.orphans, n.leash.slow = false, false, 0, 0, 0
+		if l := &n.leash; l.hung > w.now {
+			l.hung = w.now
+			l.set()
+		}
 		if n.hung > w.now {
 			n.hung = w.now
 			gen := n.gen

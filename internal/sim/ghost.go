@@ -67,7 +67,7 @@ func (g *ghost) beat(n *node, epoch int64, sent ha.Instant, status []byte) {
 	g.outwaits(n, epoch, time.Duration(st.Beat.TTL)*time.Millisecond)
 	r := g.rounds[n.name]
 	if r.epoch != epoch {
-		r = round{epoch: epoch, law: r.law}
+		r = round{epoch: epoch, law: r.law, agreed: r.agreed}
 	}
 	g.newestBeat = beat{by: n, at: g.w.now, ttl: time.Duration(st.Beat.TTL) * time.Millisecond}
 	r.sent, r.ttl = sent, time.Duration(st.Beat.TTL)*time.Millisecond
@@ -321,7 +321,7 @@ func (n *node) well(d int64) bool {
 	if n.loop == nil || n.off || n.hung > w.now || w.ghost.down || w.ghost.cut[n.name] || n.slowFacts > w.now || n.op.Running || w.ghost.disturbed+d > w.now {
 		return false
 	}
-	return n.since+d <= w.now && n.leash.hung == 0
+	return n.since+d <= w.now && n.leash.hung <= w.now
 }
 
 // fenced: the leash is the last resort. An agent that runs stops its server
@@ -388,7 +388,7 @@ func (g *ghost) check() {
 	for _, n := range g.w.nodes {
 		if n.server.acks() && !g.excuses(n) { // S8
 			r := g.rounds[n.name]
-			if end := r.law.Add(killOf(r.ttl)); n.clock() > end && (n.leash.hung == 0 || n.clock() > hardLimit(r)) {
+			if end := r.law.Add(killOf(r.ttl)); n.clock() > end && (n.leash.hung == 0 || n.clock() > hardLimit(r).Add(50*time.Millisecond)) {
 				g.w.fail("S8", "%s is writable %v after its deadline and K", n.name, n.clock().Sub(end))
 			}
 		}

@@ -150,6 +150,10 @@ func (l *leash) fence() {
 	if l.forgets {
 		l.highest = l.armed - 1
 	}
+	least, most := 20*ms, l.kill()/2-100*ms
+	if n.w.now > n.truly(l.deadline)+l.kill()/2 { // one that woke late has no second to give
+		least, most = ms, 30*ms
+	}
 	l.armed, l.deadline = 0, 0
 	l.timer++
 	if s.proc == ha.ProcessDown && s.orphans <= n.w.now {
@@ -159,7 +163,7 @@ func (l *leash) fence() {
 	n.w.sometimes("the leash killed a server")
 	gen := s.gen
 	l.doomed = gen
-	n.w.after(between(n.w.srvr, 20*ms, l.kill()/2-100*ms)+l.late, func() {
+	n.w.after(between(n.w.srvr, least, most)+l.late, func() {
 		if s.gen != gen {
 			return
 		}
