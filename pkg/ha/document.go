@@ -95,7 +95,7 @@ func MemberDocument(o *Observation) dcs.Member {
 		}
 	}
 	if !o.PG.Known && o.PG.DataDir == DataDirPresent { // others must not give its number again
-		mem.DataTimeline = max(o.PG.Control.Timeline, o.PG.Control.MinRecoveryEndTLI)
+		mem.DataTimeline = o.dataTimeline()
 	}
 	mem.ScheduledRestart = o.scheduledRestart()
 	mem.Progress, mem.Quarantine, mem.Slots = o.progress(), o.Memory.Quarantine.Why, o.publishedUsage()

@@ -48,11 +48,16 @@ func givenTimeline(c *dcs.Cluster) timeline {
 // nextTimeline is the number that a promotion of this node is to give. One that
 // it published itself and did not give stands.
 func (o *Observation) nextTimeline() timeline {
-	c, mine := o.DCS.Cluster, o.PG.Row.Timeline
+	c, mine := o.DCS.Cluster, max(o.PG.Row.Timeline, o.dataTimeline())
 	if b := o.ownBeat(); b != nil && b.Next > max(clusterTimeline(c), mine, b.Timeline) {
 		return b.Next
 	}
 	return max(givenTimeline(c), mine, o.givenBefore()) + 1
+}
+
+// dataTimeline is the one that the control file tells of; 0 if it was not looked at.
+func (o *Observation) dataTimeline() timeline {
+	return max(o.PG.Control.Timeline, o.PG.Control.MinRecoveryEndTLI)
 }
 
 // givenBefore is the highest number that the timelines of this server's data may have

@@ -21,7 +21,8 @@ func TestNumberIsPublishedFirst(t *testing.T) {
 			o.DCS.Cluster.History = &dcs.History{Lines: []dcs.HistoryLine{{Timeline: 7}}}
 			o.PG.Row.Timeline = 8
 		}, 9},
-		"I am ahead of what is known": {func(o *Observation) { o.PG.Row.Timeline, o.DCS.Cluster.Status.Beat.Next = 6, 3 }, 7},
+		"my control file is ahead of what is known": {func(o *Observation) { o.PG.Control.Timeline, o.DCS.Cluster.Status.Beat.Next = 6, 3 }, 7},
+		"I am ahead of what is known":               {func(o *Observation) { o.PG.Row.Timeline, o.DCS.Cluster.Status.Beat.Next = 6, 3 }, 7},
 	} {
 		o := base()
 		leaderless(o)
