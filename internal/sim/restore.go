@@ -261,11 +261,14 @@ func (w *world) newestTimeline() wal.Timeline {
 	return top
 }
 
-// step goes on with the running operation after d, unless it was cancelled.
+// step goes on with the running operation after d, unless it was cancelled: an agent
+// that hangs goes on with nothing.
 func (n *node) step(d int64, next func()) {
 	serial := n.op.Serial
 	n.w.after(d, func() {
 		switch {
+		case n.hung > n.w.now:
+			n.step(n.hung-n.w.now, next)
 		case n.op.Serial != serial || !n.op.Running:
 		case n.opCancel:
 			if n.server.dir == ha.DataDirHalfMade {

@@ -91,7 +91,7 @@ func (g *ghost) kept(n *node) {
 // the voters and one more; the member of the voters that is elected counts.
 func (g *ghost) meet() {
 	p, key := g.newest, g.sync.key
-	if p == nil || key == nil || key.Leader == "" || g.w.conf.Mode == "" || !p.server.acks() || g.excused || g.unsettled() || p.settings.Pause || !g.sync.noted[p.index] {
+	if p == nil || key == nil || key.Leader == "" || g.w.conf.Mode == "" || !p.server.acks() || g.excuses(p) || g.unsettled() || p.settings.Pause || !g.sync.noted[p.index] {
 		return
 	}
 	if g.w.order().Open() { // nobody races before it is done (R2)
