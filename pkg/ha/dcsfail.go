@@ -9,8 +9,6 @@ func withoutDCS(o *Observation) Decision {
 	switch {
 	case o.Settings.Pause || o.DCS.Cluster == nil || m.Bootstrap != BootstrapNone: // X1; nothing is touched before the first snapshot
 		return o.rest(OfflineWaiting, o.DCS.Error)
-	case m.Lease.Held(o.Now) && o.mayWrite() && !o.armed() && !o.armFailed(): // the key was taken anew just before: the old epoch's deadline must not end the server
-		return o.then(ArmLeash{}, LeaderArming)
 	case m.Lease.Held(o.Now) && m.Lease.Agreed > m.Lease.Renewed: // X2
 		return o.rest(FailsafeHolds)
 	case m.Lease.Held(o.Now):

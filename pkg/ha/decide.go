@@ -21,6 +21,8 @@ func Decide(o Observation) Decision {
 
 func policy(o *Observation) Decision {
 	switch {
+	case o.retaken() && !o.armFailed():
+		return o.then(ArmLeash{}, LeaderArming) // no round helps a server that the old epoch's deadline ends
 	case o.roundDue():
 		return o.then(renewal(o), LeaseRenewal) // before all else, and nothing else in this turn
 	case o.Op.Running:
@@ -327,6 +329,12 @@ func (o *Observation) holds() bool {
 		return false
 	}
 	return o.Settings.Pause || m.Lease.Held(o.Now)
+}
+
+// retaken tells whether the key was lost and taken again, and the leash still holds
+// the server to the leadership of before.
+func (o *Observation) retaken() bool {
+	return o.Memory.Lease.Held(o.Now) && !o.armed() && !o.Settings.Pause && o.mayWrite()
 }
 
 // roundDue tells whether the lease is to be renewed, or taken back by rule (d).

@@ -13,7 +13,7 @@ import (
 // position is unknown.
 func NextStatus(o *Observation, sent Instant, t Timing) dcs.Status {
 	m := &o.Memory
-	st := o.lastStatus()
+	st := o.reachedStatus()
 	if o.PG.Known && (!o.PG.Row.InRecovery || o.Settings.Standby.On) {
 		st.Optime = o.PG.Row.Position
 		if slots := o.publishedSlots(); slots != nil {
@@ -44,12 +44,8 @@ func ClaimStatus(o *Observation, sent Instant, t Timing) dcs.Status {
 // ReleasedStatus is the value of /status that ends leadership epoch, whose WAL ends
 // at optime; 0: the last position known of it stays.
 func ReleasedStatus(o *Observation, epoch int64, optime wal.LSN) dcs.Status {
-	st := o.lastStatus()
-	// No beat told of the timeline that ends there: the position is the leader's before,
-	// and may be ahead of what this one, whom an operator chose, began with.
-	if before := outlived(&st, o.Memory.Numbers.Timeline); before || optime > st.Optime {
-		st.Optime = optime
-	}
+	st := o.reachedStatus()
+	st.Optime = max(st.Optime, optime)
 	b := dcs.Beat{Epoch: epoch, Holder: o.Me.Holder, TTL: o.Settings.TTL.Milliseconds(), Released: true}
 	if st.Beat != nil {
 		b.Beat, b.TTL = st.Beat.Beat, st.Beat.TTL
@@ -70,6 +66,17 @@ func (o *Observation) lastStatus() dcs.Status {
 		return *c.Status
 	}
 	return dcs.Status{}
+}
+
+// reachedStatus is that of a leader. Where no beat told yet of the timeline that it
+// made, the position there is of the leader before, and may be ahead of what this one,
+// whom an operator chose, began with.
+func (o *Observation) reachedStatus() dcs.Status {
+	st := o.lastStatus()
+	if n := &o.Memory.Numbers; outlived(&st, n.Timeline) {
+		st.Optime = n.Position
+	}
+	return st
 }
 
 // MemberDocument is the value of this node's member key (wire contract §4.2).

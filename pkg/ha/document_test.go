@@ -210,12 +210,16 @@ func TestStatusKeepsWhatIsUnknown(t *testing.T) {
 	if rel = ReleasedStatus(o, myEpoch, 1100); rel.Optime != 1100 {
 		t.Errorf("optime %d, want the shutdown position", rel.Optime)
 	}
-	o.DCS.Cluster.Status.Beat.Timeline, o.Memory.Numbers.Timeline = 1, 2 // which no beat has told: 1000 is of the leader before
+	// No beat has told of timeline 2: 1000 is of the leader before.
+	o.DCS.Cluster.Status.Beat.Timeline, o.Memory.Numbers = 1, Numbers{Timeline: 2, Position: 850}
 	if rel = ReleasedStatus(o, myEpoch, 900); rel.Optime != 900 {
 		t.Errorf("optime %d, want the shutdown position of the new timeline", rel.Optime)
 	}
-	if rel = ReleasedStatus(o, myEpoch, 0); rel.Optime != 0 {
-		t.Errorf("optime %d, want none: nobody knows how far the new timeline went", rel.Optime)
+	if rel = ReleasedStatus(o, myEpoch, 0); rel.Optime != 850 {
+		t.Errorf("optime %d, want the last one of the new timeline", rel.Optime)
+	}
+	if st = NextStatus(o, noon, o.Memory.Lease.Timing); st.Optime != 850 {
+		t.Errorf("a beat tells of %d, want the last position of the new timeline", st.Optime)
 	}
 	o.DCS.Cluster.Status.Beat.Timeline, o.Memory.Numbers = 0, Numbers{}
 	o.Memory.Lease = Lease{}

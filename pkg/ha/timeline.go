@@ -103,10 +103,12 @@ func (o *Observation) ownBeat() *dcs.Beat {
 
 // Numbers are the timelines in the beats of a leadership of this node: the one
 // its server writes, and the one a promotion of it may give. The snapshot may
-// not show yet what others saw, so a later beat must not say less.
+// not show yet what others saw, so a later beat must not say less. Position is where
+// the server was when it was last seen on Timeline.
 type Numbers struct {
 	Epoch          int64
 	Timeline, Next timeline
+	Position       wal.LSN
 }
 
 // noteNumbers keeps Numbers until somebody else leads.
@@ -120,7 +122,7 @@ func (o *Observation) noteNumbers() {
 	}
 	n.Epoch = m.Lease.Epoch
 	if o.PG.Known && !o.PG.Row.InRecovery {
-		n.Timeline = o.PG.Row.Timeline
+		n.Timeline, n.Position = o.PG.Row.Timeline, o.PG.Row.Position
 	}
 	if b := o.ownBeat(); b != nil {
 		n.Next = max(n.Next, b.Next)
