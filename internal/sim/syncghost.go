@@ -56,6 +56,9 @@ func (g *ghost) acked(n *node, at wal.LSN) {
 	if g.w.conf.Mode == "" || !g.sync.noted[n.index] || g.newest != n && (g.w.now < g.beside || n.unguarded() && (y.text == "" || g.sync.beside)) {
 		return // in a pause, or after one, an operator promoted another beside a primary
 	}
+	if n.unguarded() && g.w.leaderName() != n.name {
+		return // or started one beside another
+	}
 	if y.text != "" {
 		g.w.sometimes("a write waited for a standby")
 	}

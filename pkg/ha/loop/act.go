@@ -155,7 +155,11 @@ func (l *Loop) round(ctx context.Context, o *ha.Observation, a ha.Action, lease 
 		binds = o.Leash.Deadline
 	}
 	if binds != 0 && bound(o) {
-		budget = min(budget, binds.Add(-t.Stop).Sub(sent))
+		stop := t.Stop
+		if lease.Timing.Stop != 0 { // a longer ttl is for the deadline that this round is to bring
+			stop = lease.Timing.Stop
+		}
+		budget = min(budget, binds.Add(-stop).Sub(sent))
 	}
 	least := time.Millisecond
 	if _, again := a.(ha.TakeBack); again {

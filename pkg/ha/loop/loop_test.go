@@ -325,6 +325,24 @@ func TestNewTTL(t *testing.T) {
 	})
 }
 
+// A longer ttl takes a longer time for an orderly stop. That is for the deadline that
+// the next round brings, which would otherwise have no time at all.
+func TestLongerTTLLeavesTimeForItsRound(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.set.TTL, r.set.LoopWait, r.set.RetryTimeout = 5*time.Second, time.Second, time.Second
+		r.step(t)
+		time.Sleep(time.Second)
+		r.step(t)
+		r.store.budgets = nil
+		r.set.TTL = 30 * time.Second
+		time.Sleep(time.Second)
+		r.step(t)
+		if len(r.store.budgets) == 0 || r.store.budgets[0] < 500*time.Millisecond {
+			t.Errorf("rounds may take %v", r.store.budgets)
+		}
+	})
+}
+
 func TestNobodyAnswers(t *testing.T) { // an empty answer of Peers is no crash
 	bubble(t, func(t *testing.T, r *rig) {
 		r.standby(t)
