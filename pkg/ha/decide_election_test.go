@@ -93,6 +93,15 @@ func TestElection(t *testing.T) { // table U, 2.1, 2.2, 2.4, B.3
 				t.Errorf("awaits %v, glances at %v", a.Await, a.Glance)
 			}
 		}},
+		{name: "B.3 a primary asks no longer than its leash lets it", change: func(o *Observation) {
+			leaderless(o)
+			o.PG.Row.InRecovery, o.Peers = false, Peers{}
+			o.Leash.Armed, o.Leash.Deadline = 50, plus(6*sec)
+		}, action: AskPeers{}, reason: ElectionAsks, check: func(t *testing.T, d Decision) {
+			if a := d.Action.(AskPeers); a.Timeout != sec {
+				t.Errorf("asks for %s", a.Timeout)
+			}
+		}},
 		{name: "B.3 a lone node asks nobody", change: func(o *Observation) {
 			leaderless(o)
 			o.DCS.Cluster.Members, o.Memory.LastMembers, o.Peers = o.DCS.Cluster.Members[:1], nil, Peers{}

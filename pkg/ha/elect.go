@@ -244,6 +244,9 @@ func (o *Observation) racersToAsk(waiting bool) *AskPeers {
 	p, m := &o.Peers, &o.Memory
 	asked := p.AskedAt != 0 && p.AskedAt >= m.Leaderless
 	ask := AskPeers{Timeout: peerTimeout}
+	if left, bound := o.leashLeft(); bound && o.mayWrite() { // a primary that lost its key, or may get it again
+		ask.Timeout = min(peerTimeout, max(left, handOverPause))
+	}
 	if !waiting {
 		ask.Ballot = o.ballot()
 	}

@@ -13,7 +13,13 @@ func (s *Settings) stopLimit() time.Duration {
 // leashNear: the server can write, and only the time of an orderly stop is left
 // until its leash ends it.
 func (o *Observation) leashNear() bool {
-	return o.mayWrite() && o.Leash.Armed != 0 && !o.Leash.Suspended && o.Now >= o.Leash.Deadline.Add(-o.Memory.stopBudget(o))
+	left, bound := o.leashLeft()
+	return bound && left <= 0 && o.mayWrite()
+}
+
+// leashLeft is the time until an orderly stop must begin, where a leash ends the server.
+func (o *Observation) leashLeft() (left time.Duration, bound bool) {
+	return o.Leash.Deadline.Add(-o.Memory.stopBudget(o)).Sub(o.Now), o.Leash.Armed != 0 && !o.Leash.Suspended
 }
 
 // demotion is the stop of a primary whose leash ends it soon. Half of the time that
