@@ -7,7 +7,13 @@ func withoutDCS(o *Observation) Decision {
 	m := &o.Memory
 	down := o.PG.Process == ProcessDown
 	switch {
-	case o.Settings.Pause || o.DCS.Cluster == nil || m.Bootstrap != BootstrapNone: // X1; nothing is touched before the first snapshot
+	case o.Settings.Pause || m.Bootstrap != BootstrapNone: // X1
+		return o.rest(OfflineWaiting, o.DCS.Error)
+	case o.DCS.Cluster == nil && o.leashNear(): // what an agent before this one left running
+		m.Offline = true
+		m.armRewind()
+		return o.begin(o.demotion(), DemoteOffline, o.DCS.Error)
+	case o.DCS.Cluster == nil: // nothing else is touched before the first snapshot
 		return o.rest(OfflineWaiting, o.DCS.Error)
 	case m.Lease.Held(o.Now) && m.Lease.Agreed > m.Lease.Renewed: // X2
 		return o.rest(FailsafeHolds)

@@ -226,6 +226,11 @@ func TestReclaim(t *testing.T) { // safety B.3 (d), and what ends a leadership
 		{name: "X4 a standby only waits", change: func(o *Observation) { replica(o); silent(o) }, reason: OfflineWaiting},
 		{name: "X1 server down: report only", change: func(o *Observation) { silent(o); lost(o); down(o, "in production") }, reason: OfflineWaiting},
 		{name: "X1 paused: nothing is demoted", change: func(o *Observation) { silent(o); lost(o); paused3(o) }, reason: OfflineWaiting},
+		{name: "X1 a primary that an agent before this one left running stops before its leash has to", change: func(o *Observation) {
+			silent(o)
+			lost(o)
+			o.DCS.Cluster, o.Leash.Armed, o.Leash.Deadline = nil, 50, plus(3*sec)
+		}, action: Stop{}, reason: DemoteOffline},
 		{name: "X1 nothing is touched before the first snapshot", change: func(o *Observation) { silent(o); lost(o); o.DCS.Cluster = nil }, reason: OfflineWaiting},
 		{name: "X fresh without a cluster is not fresh", change: func(o *Observation) { lost(o); o.DCS.Cluster = nil }, reason: OfflineWaiting},
 	})
