@@ -201,7 +201,7 @@ func (p *quorumPass) finish() (bool, error) {
 func (p *quorumPass) finishVoters() error {
 	if dead := p.Voters.minus(p.Sync).minus(p.Active); len(dead) > 0 {
 		rest := p.Voters.minus(dead)
-		if err := p.voters(len(rest)-p.NumSync, rest, p.Sync.within(p.Active)); err != nil {
+		if err := p.voters(len(rest)-p.NumSync, rest, true); err != nil {
 			return err
 		}
 	}

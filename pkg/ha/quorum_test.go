@@ -43,6 +43,8 @@ func TestQuorumSteps(t *testing.T) {
 		{1, "bc", 0, "", 0, "", 2, "d", "S2/abc Q1/abc"},
 		{0, "bc", 1, "bc", 1, "bc", 1, "a", "Q1/bc"},
 		{1, "bc", 2, "bd", 1, "bd", 1, "a", "Q1/bd S1/bd"},
+		// c and d may have acknowledged without b, which has not caught up yet.
+		{1, "bcd", 2, "bc", 0, "b", 2, "a", "Q2/bc S1/b Q1/b"},
 		// One of three, or two of four, have it all; they may be those that are gone.
 		{2, "bcd", 1, "bcd", 0, "bc", 1, "a", "S1/bc Q2/bc"},
 		{2, "bcde", 2, "bcde", 0, "bcd", 2, "a", "S2/bcd Q2/bcd"},
