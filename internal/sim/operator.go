@@ -79,6 +79,9 @@ func (p operator) Begin(a ha.Action) {
 		s.shut(a.Mode)
 		begun, hurried := n.w.now, false
 		n.poll(func() (bool, string) {
+			if l := &n.leash; s.proc == ha.ProcessDown && !l.gone && l.hung <= n.w.now && !l.sparing {
+				s.orphans = min(s.orphans, n.w.now) // the sweep that ends every stop
+			}
 			if s.proc == ha.ProcessDown && !s.orphaned() {
 				if s.dir == ha.DataDirPresent && s.control == "shut down" {
 					n.op.ShutdownLSN = s.flush
