@@ -81,7 +81,9 @@ func (b *board) Now() ha.Instant { return b.now() }
 func (b *board) Remote(ctx context.Context) *restapi.RemoteDocument { return b.remote(ctx) }
 
 // Sample implements restapi.Agent.
-func (b *board) Sample(ctx context.Context) (ha.Sample, bool) { return b.sampler.Sample(ctx) }
+func (b *board) Sample(ctx context.Context, age time.Duration) (ha.Sample, bool) {
+	return b.sampler.Sample(ctx, age)
+}
 
 // ClusterChanged implements restapi.Agent.
 func (b *board) ClusterChanged() <-chan struct{} {

@@ -22,9 +22,9 @@ type Agent interface {
 	// Now is the clock the View's instants belong to.
 	Now() ha.Instant
 	// Sample gives the newest WAL position this node has. The second result
-	// tells whether it is fresh, that is, at most SampleMaxAge old; otherwise
+	// tells whether it was at most age old when it was asked for; otherwise
 	// it is the last one had (At zero: none ever). Usually Sampler.Sample.
-	Sample(ctx context.Context) (ha.Sample, bool)
+	Sample(ctx context.Context, age time.Duration) (ha.Sample, bool)
 	// ClusterChanged returns a channel that is closed when a View with another
 	// cluster snapshot is published. Take the channel before reading View, so
 	// that no change is missed.

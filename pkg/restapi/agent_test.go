@@ -34,6 +34,7 @@ type fakeAgent struct {
 	now     ha.Instant
 	sample  ha.Sample
 	fresh   bool
+	age     time.Duration // that the last sample was asked for with
 	changed chan struct{}
 	peers   map[string]ha.Peer
 	readErr error
@@ -65,9 +66,10 @@ func (a *fakeAgent) Now() ha.Instant {
 	return a.now
 }
 
-func (a *fakeAgent) Sample(context.Context) (ha.Sample, bool) {
+func (a *fakeAgent) Sample(_ context.Context, age time.Duration) (ha.Sample, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.age = age
 	return a.sample, a.fresh
 }
 

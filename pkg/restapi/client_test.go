@@ -77,6 +77,17 @@ func TestMemberStatus(t *testing.T) {
 		t.Errorf("%+v %v, want %+v", got, err, want)
 	}
 	a.mu.Lock()
+	if a.age != 0 {
+		t.Errorf("a member that elects by it is content with a position %s old", a.age)
+	}
+	a.mu.Unlock()
+	if resp, err := http.Get(url); err != nil || resp.Body.Close() != nil {
+		t.Fatal(err)
+	}
+	a.mu.Lock()
+	if a.age != SampleMaxAge {
+		t.Errorf("everybody else gets one at most %s old", a.age)
+	}
 	a.fresh = false
 	a.mu.Unlock()
 	if got, err := c.MemberStatus(t.Context(), url); err == nil {

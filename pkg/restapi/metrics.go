@@ -199,7 +199,7 @@ func (s *Server) metrics() []metric.Metric {
 	var sample ha.Sample
 	var fresh bool
 	if queryable(s.agent.View()) {
-		sample, fresh = s.agent.Sample(context.Background()) // bounded by the Sampler
+		sample, fresh = s.agent.Sample(context.Background(), SampleMaxAge) // bounded by the Sampler
 	}
 	view, now := s.agent.View(), s.agent.Now()
 	r := reading{server: s, view: view, now: now, status: status{s.derived.of(view), now, sample, fresh, nil}}

@@ -153,12 +153,20 @@ func (s *Server) patroni(w http.ResponseWriter, req *http.Request) {
 	s.json(w, http.StatusOK, status{s.derived.of(view), now, sample, fresh, nil}.document())
 }
 
+// noCache is what a member asks with that elects by the answer (RFC 9111): what it is
+// told must be from after the question, and may decide who leads.
+const noCache = "no-cache"
+
 // sample asks for a position if PostgreSQL is in a state to give one.
 func (s *Server) sample(req *http.Request) (ha.Sample, bool) {
 	if !queryable(s.agent.View()) {
 		return ha.Sample{}, false
 	}
-	return s.agent.Sample(req.Context())
+	age := SampleMaxAge
+	if req.Header.Get("Cache-Control") == noCache {
+		age = 0
+	}
+	return s.agent.Sample(req.Context(), age)
 }
 
 func (s *Server) liveness(w http.ResponseWriter, _ *http.Request) {

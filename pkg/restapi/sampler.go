@@ -8,7 +8,8 @@ import (
 	"github.com/pgha/pgha/pkg/ha"
 )
 
-// SampleMaxAge is how old a WAL position may be that peers elect by.
+// SampleMaxAge is how old a WAL position may be, unless it is asked for with
+// Cache-Control: no-cache, as members of pgha do that elect by it.
 const SampleMaxAge = 100 * time.Millisecond
 
 const (
@@ -57,35 +58,32 @@ func (s *Sampler) Close() {
 	s.wg.Wait()
 }
 
-// Sample returns a position at most SampleMaxAge old and true. When none comes
-// in time it returns the last one ever had (At zero: none) and false.
-func (s *Sampler) Sample(ctx context.Context) (ha.Sample, bool) {
-	s.mu.Lock()
-	now := s.now()
-	if s.fresh(now) {
-		defer s.mu.Unlock()
-		return s.last, true
-	}
-	run := s.running
-	if run == nil {
-		run = s.start(now)
-	}
-	patience := samplePatience
-	if s.suspect {
-		patience = sampleSuspicion
-	}
-	s.mu.Unlock()
-
-	s.wait(ctx, run, patience-now.Sub(run.started))
-
+// Sample returns a position that was at most age old when it was asked for, and true.
+// When none comes in time it returns the last one ever had (At zero: none) and false.
+func (s *Sampler) Sample(ctx context.Context, age time.Duration) (ha.Sample, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.last, s.fresh(s.now())
-}
-
-// fresh tells whether last may be used at now; the caller holds mu.
-func (s *Sampler) fresh(now ha.Instant) bool {
-	return s.last.At != 0 && now.Sub(s.last.At) <= SampleMaxAge
+	since := s.now().Add(-age)
+	for {
+		if s.last.At != 0 && s.last.At >= since {
+			return s.last, true
+		}
+		now := s.now()
+		run := s.running
+		if run == nil {
+			run = s.start(now)
+		}
+		patience := samplePatience
+		if s.suspect {
+			patience = sampleSuspicion
+		}
+		s.mu.Unlock()
+		ended := s.wait(ctx, run, patience-now.Sub(run.started))
+		s.mu.Lock()
+		if run.started >= since || !ended {
+			return s.last, s.last.At != 0 && s.last.At >= since
+		}
+	}
 }
 
 // start begins a query; the caller holds mu. The query belongs to nobody's
@@ -110,23 +108,25 @@ func (s *Sampler) start(now ha.Instant) *sampling {
 	return run
 }
 
-// wait waits for run, at most for d. A wait that ends in vain makes the server
-// suspect.
-func (s *Sampler) wait(ctx context.Context, run *sampling, d time.Duration) {
+// wait waits for run, at most for d, and tells whether it ended. A wait in vain makes
+// the server suspect.
+func (s *Sampler) wait(ctx context.Context, run *sampling, d time.Duration) (ended bool) {
 	if d > 0 {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
 		select {
 		case <-run.done:
-			return
+			return true
 		case <-ctx.Done():
-			return
+			return false
 		case <-timer.C:
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.running == run {
-		s.suspect = true
+	if s.running != run {
+		return true
 	}
+	s.suspect = true
+	return false
 }

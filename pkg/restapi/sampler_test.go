@@ -31,7 +31,7 @@ func TestSamplerSharesAndAges(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
-				if got, ok := s.Sample(t.Context()); !ok || got.Replayed != 100 {
+				if got, ok := s.Sample(t.Context(), SampleMaxAge); !ok || got.Replayed != 100 {
 					t.Errorf("got %+v %v", got, ok)
 				}
 			})
@@ -41,13 +41,43 @@ func TestSamplerSharesAndAges(t *testing.T) {
 			t.Errorf("%d queries for requests at once, want 1", calls.Load())
 		}
 		time.Sleep(90 * time.Millisecond) // 100 ms after the query was sent
-		if _, ok := s.Sample(t.Context()); !ok || calls.Load() != 1 {
+		if _, ok := s.Sample(t.Context(), SampleMaxAge); !ok || calls.Load() != 1 {
 			t.Errorf("at 100 ms: %d queries", calls.Load())
 		}
 		time.Sleep(time.Millisecond)
-		if got, ok := s.Sample(t.Context()); !ok || !got.ReplayPaused || calls.Load() != 2 {
+		if got, ok := s.Sample(t.Context(), SampleMaxAge); !ok || !got.ReplayPaused || calls.Load() != 2 {
 			t.Errorf("after 100 ms: %d queries, %+v %v", calls.Load(), got, ok)
 		}
+	})
+}
+
+// Who elects by a position asks for one from after the question, also when a query
+// is under way.
+func TestSamplerAfterTheQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := bubbleClock()
+		s := NewSampler(func(context.Context) (ha.Sample, error) {
+			time.Sleep(10 * time.Millisecond)
+			return ha.Sample{Received: 1}, nil
+		}, now)
+		defer s.Close()
+		if _, ok := s.Sample(t.Context(), SampleMaxAge); !ok {
+			t.Fatal("no sample")
+		}
+		time.Sleep(time.Millisecond)
+		asked := now()
+		if got, ok := s.Sample(t.Context(), 0); !ok || got.At < asked {
+			t.Errorf("%v, asked for at %v: %v", got.At, asked, ok)
+		}
+		time.Sleep(SampleMaxAge + time.Millisecond)
+		var wg sync.WaitGroup
+		wg.Go(func() { s.Sample(t.Context(), SampleMaxAge) })
+		time.Sleep(5 * time.Millisecond)
+		asked = now()
+		if got, ok := s.Sample(t.Context(), 0); !ok || got.At < asked {
+			t.Errorf("beside a query: %v, asked for at %v: %v", got.At, asked, ok)
+		}
+		wg.Wait()
 	})
 }
 
@@ -64,7 +94,7 @@ func TestSamplerHangingServer(t *testing.T) {
 			return ha.Sample{Replayed: 9}, nil
 		}, bubbleClock())
 		defer s.Close()
-		if _, ok := s.Sample(t.Context()); !ok {
+		if _, ok := s.Sample(t.Context(), SampleMaxAge); !ok {
 			t.Fatal("healthy server gave no sample")
 		}
 		hang.Store(true)
@@ -72,7 +102,7 @@ func TestSamplerHangingServer(t *testing.T) {
 		took := func(most time.Duration) {
 			t.Helper()
 			start := time.Now()
-			got, ok := s.Sample(t.Context())
+			got, ok := s.Sample(t.Context(), SampleMaxAge)
 			if ok || got.Replayed != 9 || got.At == 0 {
 				t.Errorf("got %+v %v, want the old sample, not fresh", got, ok)
 			}
@@ -92,7 +122,7 @@ func TestSamplerHangingServer(t *testing.T) {
 		}
 		hang.Store(false)
 		time.Sleep(sampleDeadline)
-		if _, ok := s.Sample(t.Context()); !ok {
+		if _, ok := s.Sample(t.Context(), SampleMaxAge); !ok {
 			t.Error("no sample after the server came back")
 		}
 	})
@@ -107,10 +137,10 @@ func TestSamplerCallerLeaves(t *testing.T) {
 		defer s.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, ok := s.Sample(ctx); ok {
+		if _, ok := s.Sample(ctx, SampleMaxAge); ok {
 			t.Error("a cancelled request waited")
 		}
-		if _, ok := s.Sample(t.Context()); !ok {
+		if _, ok := s.Sample(t.Context(), SampleMaxAge); !ok {
 			t.Error("the query died with the request that began it")
 		}
 	})
@@ -120,7 +150,7 @@ func TestSamplerFailingQuery(t *testing.T) {
 	s := NewSampler(func(context.Context) (ha.Sample, error) { return ha.Sample{}, errors.New("no") },
 		func() ha.Instant { return testNow })
 	defer s.Close()
-	if got, ok := s.Sample(t.Context()); ok || got.At != 0 {
+	if got, ok := s.Sample(t.Context(), SampleMaxAge); ok || got.At != 0 {
 		t.Errorf("got %+v %v", got, ok)
 	}
 }

@@ -451,7 +451,7 @@ func TestCipherSuites(t *testing.T) {
 // brokenAgent has a defect in it.
 type brokenAgent struct{ *fakeAgent }
 
-func (brokenAgent) Sample(context.Context) (ha.Sample, bool) { panic("defect") }
+func (brokenAgent) Sample(context.Context, time.Duration) (ha.Sample, bool) { panic("defect") }
 
 // TestPanic: a defect costs one answer, not the node.
 func TestPanic(t *testing.T) {
