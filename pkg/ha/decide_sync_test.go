@@ -207,6 +207,28 @@ func TestQuorumLosesWhoWasAhead(t *testing.T) {
 	steps(`sync {"leader":"n1","quorum":0,"sync_standby":"n3"}`, LeaderNoAction.String())
 }
 
+// A postmaster that is killed takes its walsenders along before the agent knows: nobody
+// is relieved of synchronous duty at that moment, or nobody could take over.
+func TestAllStandbysGoneAtOnce(t *testing.T) {
+	for _, mode := range []config.SyncMode{config.SyncOn, config.SyncQuorum} {
+		o := inSyncMode(mode)
+		names := map[config.SyncMode]string{config.SyncOn: "n2", config.SyncQuorum: "ANY 1 (n2)"}[mode]
+		o.PG.Row.Replication = o.PG.Row.Replication[:1]
+		standing(o, names, "n2")
+		if got := serve(t, o); got != LeaderNoAction.String() {
+			t.Fatalf("%s: %s", mode, got)
+		}
+		o.PG.Row.Replication = nil
+		if got := serve(t, o); got != SyncCatchesUp.String() {
+			t.Errorf("%s: %s at once", mode, got)
+		}
+		o.Memory.Sync.Alone = o.Memory.Sync.Alone.Add(-aloneFor)
+		if got := serve(t, o); got != `sync {"leader":"n1","quorum":0,"sync_standby":null}` {
+			t.Errorf("%s: %s in the end", mode, got)
+		}
+	}
+}
+
 // Names that were to come into force count for nothing once the mode is off.
 func TestNamesUnsureEnd(t *testing.T) {
 	o := inSyncMode(config.SyncOff)

@@ -32,6 +32,9 @@ type SyncMemory struct {
 	Seen  bool
 	// Caught are those of Names that have all that was written before Since.
 	Caught nameSet
+	// Met: a standby was connected; Alone is since when there is none any more.
+	Met   bool
+	Alone Instant
 }
 
 // noteSync takes in how far the standbys are.
@@ -47,13 +50,19 @@ func (o *Observation) noteSync() {
 		*m = SyncMemory{}
 		return
 	}
+	switch none := len(o.PG.Row.Replication) == 0; {
+	case !none:
+		m.Met, m.Alone = true, 0
+	case m.Met && m.Alone == 0:
+		m.Alone = o.Now
+	}
 	quorum := o.Settings.Sync.Mode == config.SyncQuorum
 	if now := ParseSyncNames(o.PG.Row.SyncNames); !m.Seen || !now.equal(m.Names) {
 		caught := m.Caught.and(now.Names)
 		if quorum && !m.Names.Names.within(now.Names) { // who is gone may have acknowledged alone what they have not got yet
 			caught = nil
 		}
-		*m = SyncMemory{Names: now, Since: o.PG.Row.Position, Seen: true, Caught: caught}
+		*m = SyncMemory{Names: now, Since: o.PG.Row.Position, Seen: true, Caught: caught, Met: m.Met, Alone: m.Alone}
 	}
 	for _, s := range o.syncStandbys() {
 		if !m.Names.Names.has(s.name) || m.Caught.has(s.name) {
@@ -222,10 +231,23 @@ func keepSync(o *Observation) (d Decision, ok bool) {
 		return o.writeSync(*s)
 	case o.Memory.NamesUnsure != nil: // nor on names that may be others in a moment
 		return o.setSyncNames(ParseSyncNames(*o.Memory.NamesUnsure))
+	case o.justAlone():
+		return d, false
 	case o.Settings.Sync.Mode == config.SyncQuorum:
 		return o.keepQuorum(s, have)
 	}
 	return o.keepPriority(s, have)
+}
+
+// aloneFor is how long a primary that has lost all its standbys at once waits before it
+// relieves them of their duty.
+const aloneFor = 300 * time.Millisecond
+
+// justAlone: a postmaster that is killed takes its walsenders along, and a backend may
+// answer yet. Whoever was synchronous then is to take over.
+func (o *Observation) justAlone() bool {
+	at := o.Memory.Sync.Alone
+	return at != 0 && o.Now.Sub(at) < aloneFor
 }
 
 // writeSync writes /sync, unless that was refused a moment ago.
@@ -331,7 +353,7 @@ func (o *Observation) syncSettles() bool {
 		return false
 	}
 	active, caught := o.syncPicked()
-	return !active.equal(caught)
+	return !active.equal(caught) || o.justAlone()
 }
 
 // syncLook is the pause between looks at standbys that are catching up.
