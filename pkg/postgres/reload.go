@@ -73,7 +73,10 @@ func (s *Server) hup(ctx context.Context) error {
 		if err := s.loadTime(ctx, &now); err == nil && now.After(before) {
 			return nil
 		}
-		if err := b.wait(ctx, nil); err != nil {
+		switch err := b.wait(ctx, s.proc.Exited()); {
+		case errors.Is(err, errExited):
+			return fmt.Errorf("reload server: %w", err)
+		case err != nil:
 			s.log.Warn("the server did not confirm the reload; see its log for errors in the configuration")
 			return nil
 		}

@@ -3,8 +3,10 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -165,6 +167,9 @@ func TestKillAndRecover(t *testing.T) {
 		t.Errorf("rows after crash recovery: %s", got)
 	}
 	// Sweeping works on a stopped postmaster too (safety P4).
+	if _, err := n.Reload(ctx); err != nil { // a connection stays open for the next
+		t.Fatal(err)
+	}
 	pid, _ = n.Running()
 	must(t, unix.Kill(pid, unix.SIGSTOP))
 	begin := time.Now()
@@ -176,7 +181,29 @@ func TestKillAndRecover(t *testing.T) {
 	if d := time.Since(begin); d > time.Second {
 		t.Errorf("asking a hanging postmaster took %v", d)
 	}
+	// A reload that it will never confirm ends with it, not with its own patience: a
+	// leader has to hand over.
+	names, done := "n9", make(chan error, 1)
+	go func() { done <- n.SetSyncStandbyNames(ctx, &names) }()
+	for !hasPending(t, pid, unix.SIGHUP) {
+		time.Sleep(time.Millisecond)
+	}
+	begin = time.Now()
 	must(t, n.Kill(ctx))
+	if err := <-done; !errors.Is(err, errExited) || time.Since(begin) > time.Second {
+		t.Errorf("after %v: %v", time.Since(begin), err)
+	}
+}
+
+// hasPending tells whether a stopped process has been sent sig.
+func hasPending(t *testing.T, pid int, sig unix.Signal) bool {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	must(t, err)
+	_, rest, _ := strings.Cut(string(text), "ShdPnd:")
+	mask, err := strconv.ParseUint(strings.Fields(rest)[0], 16, 64)
+	must(t, err)
+	return mask>>(sig-1)&1 == 1
 }
 
 func TestStartFailureSaysWhy(t *testing.T) {
