@@ -282,11 +282,11 @@ func TestConnectionBreaks(t *testing.T) {
 		t.Errorf("closing took %v", d)
 	}
 	// And a caller that waits for its turn gives up with its context.
-	n.admin.token <- struct{}{}
+	n.slots.token <- struct{}{}
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	if _, err := n.Slots(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting for a busy connection: %v", err)
 	}
-	<-n.admin.token
+	<-n.slots.token
 }
