@@ -124,18 +124,25 @@ func TestTermOfARestoredEtcd(t *testing.T) {
 	}
 }
 
-// A watch whose revision is compacted ends with an error, so that everything
-// is read anew, instead of staying silent.
-func TestCompactedWatchEnds(t *testing.T) {
-	t.Parallel()
+// alone is a store at an etcd of one member, and the time for a test.
+func alone(t *testing.T) (*Store, context.Context) {
+	t.Helper()
 	c := etcdtest.Start(t, etcdtest.Options{})
 	s, err := Open(context.Background(), Config{Endpoints: c.URLs(), Base: "/service/x", UseProxies: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
+	t.Cleanup(func() { _ = s.Close() })
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return s, ctx
+}
+
+// A watch whose revision is compacted ends with an error, so that everything
+// is read anew, instead of staying silent.
+func TestCompactedWatchEnds(t *testing.T) {
+	t.Parallel()
+	s, ctx := alone(t)
 	if err := s.KeepAlive(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -211,14 +218,7 @@ func (t *heldTxn) Commit() (*clientv3.TxnResponse, error) {
 // a longer wait to everybody else; and what was promised stands.
 func TestLateRound(t *testing.T) {
 	t.Parallel()
-	c := etcdtest.Start(t, etcdtest.Options{})
-	s, err := Open(context.Background(), Config{Endpoints: c.URLs(), Base: "/service/x", UseProxies: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
+	s, ctx := alone(t)
 	epoch, err := s.Claim(ctx, dcs.Claim{Name: "a", Status: []byte(`{"optime":1}`)})
 	if err != nil {
 		t.Fatal(err)
