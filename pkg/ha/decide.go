@@ -171,8 +171,7 @@ func (o *Observation) noteOutcome() {
 		if last.Result == ResultOK {
 			m.Lease, m.Demoting = m.Lease.Reclaimed(last.Epoch, last.Sent, last.Timing), false
 			m.noteLeader(o.Me.Name, o.Me.Name)
-			m.LastEpoch, m.Leaderless, m.YieldUntil = last.Epoch, 0, 0
-			m.ShutdownLSN = 0    // of a leadership of before
+			m.LastEpoch, m.Leaderless, m.YieldUntil, m.ShutdownLSN = last.Epoch, 0, 0, 0
 			if o.quarantined() { // an epoch of etcd's present count
 				m.Seen.Count++
 			}
