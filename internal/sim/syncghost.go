@@ -56,9 +56,6 @@ func (g *ghost) acked(n *node, at wal.LSN) {
 	if g.w.conf.Mode == "" || !g.sync.noted[n.index] || g.newest != n && (g.w.now < g.beside || n.unguarded() && (y.text == "" || g.sync.beside)) {
 		return // in a pause, or after one, an operator promoted another beside a primary
 	}
-	if n.unguarded() && g.w.leaderName() != n.name {
-		return // or started one beside another
-	}
 	if y.text != "" {
 		g.w.sometimes("a write waited for a standby")
 	}
@@ -76,6 +73,9 @@ func (g *ghost) kept(n *node) {
 	s := &n.server
 	if n.named || n.settings.Pause || n.deceived { // in a pause whoever leads does so by an operator's word or hand
 		n.named, n.deceived = false, false
+		g.unpromise()
+	}
+	if g.doubled { // by an operator's word, too: the others cannot tell two timelines of one number apart
 		g.unpromise()
 	}
 	if len(g.sync.promised) > 0 && g.newest != n {
