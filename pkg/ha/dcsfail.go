@@ -15,6 +15,8 @@ func withoutDCS(o *Observation) Decision {
 		return o.begin(o.demotion(), DemoteOffline, o.DCS.Error)
 	case o.DCS.Cluster == nil: // nothing else is touched before the first snapshot
 		return o.rest(OfflineWaiting, o.DCS.Error)
+	case m.Lease.Held(o.Now) && o.mayWrite() && !o.armed() && !o.armFailed(): // a pause has just ended, or the leash died
+		return o.then(ArmLeash{}, LeaderArming)
 	case m.Lease.Held(o.Now) && m.Lease.Agreed > m.Lease.Renewed: // X2
 		return o.rest(FailsafeHolds)
 	case m.Lease.Held(o.Now):
