@@ -7,13 +7,7 @@ func withoutDCS(o *Observation) Decision {
 	m := &o.Memory
 	down := o.PG.Process == ProcessDown
 	switch {
-	case o.Settings.Pause || m.Bootstrap != BootstrapNone: // X1
-		return o.rest(OfflineWaiting, o.DCS.Error)
-	case o.DCS.Cluster == nil && o.leashNear(): // what an agent before this one left running
-		m.Offline = true
-		m.armRewind()
-		return o.begin(o.demotion(), DemoteOffline, o.DCS.Error)
-	case o.DCS.Cluster == nil: // nothing else is touched before the first snapshot
+	case o.Settings.Pause || m.Bootstrap != BootstrapNone || o.DCS.Cluster == nil && !o.leashNear(): // X1; nothing is touched before the first snapshot, but what the leash is about to end
 		return o.rest(OfflineWaiting, o.DCS.Error)
 	case m.Lease.Held(o.Now) && o.mayWrite() && !o.armed() && !o.armFailed(): // a pause has just ended, or the leash died
 		return o.then(ArmLeash{}, LeaderArming)
@@ -25,7 +19,7 @@ func withoutDCS(o *Observation) Decision {
 		m.Offline = true
 		m.armRewind()
 		return o.begin(o.demotion(), DemoteOffline, o.DCS.Error)
-	case o.PG.Process == ProcessStarting && !o.PG.StandbySignal && !m.Offline && o.Leash.Armed != 0 && !o.Leash.Suspended: // a primary in a moment, also where none ran before
+	case o.PG.Process == ProcessStarting && !o.PG.StandbySignal && !m.Offline && o.Leash.Binds(): // a primary in a moment, also where none ran before
 		m.Offline = true
 		return o.begin(Stop{Mode: StopImmediate}, DemoteOffline, o.DCS.Error)
 	case down && m.Offline && o.PG.DataDir == DataDirPresent && o.Leash.Armed != 0:

@@ -36,7 +36,7 @@ func policy(o *Observation) Decision {
 	case o.quarantined():
 		return quarantine(o)
 	}
-	if d, ok := o.dropStale(); ok && o.DCS.Cluster.Leader == nil && o.readOnly() {
+	if d, ok := o.dropStale(); ok && o.DCS.Cluster.Leader == nil && o.ReadOnly() {
 		return d
 	}
 	if d, ok := reinit(o); ok {
@@ -333,7 +333,7 @@ func (o *Observation) holds() bool {
 // retaken tells whether the key was lost and taken again, and the leash still holds
 // the server to the leadership of before.
 func (o *Observation) retaken() bool {
-	return o.Memory.Lease.Held(o.Now) && o.Leash.Armed != 0 && !o.Leash.Suspended && !o.armed() && !o.Settings.Pause && o.mayWrite()
+	return o.Memory.Lease.Held(o.Now) && o.Leash.Binds() && !o.armed() && !o.Settings.Pause && o.mayWrite()
 }
 
 // roundDue tells whether the lease is to be renewed, or taken back by rule (d).

@@ -191,6 +191,8 @@ func TestReclaim(t *testing.T) { // safety B.3 (d), and what ends a leadership
 		{name: "X3 etcd silent, stop instant reached", change: func(o *Observation) { silent(o); o.Now = o.Memory.Lease.StopAt() }, action: Stop{}, reason: DemoteOffline,
 			check: wants(Stop{Mode: StopFast, Escalate: 2500 * time.Millisecond})},
 		{name: "X1 etcd silent just after the key was taken anew: the leash is told", change: func(o *Observation) { silent(o); o.Leash.Armed-- }, action: ArmLeash{}, reason: LeaderArming},
+		{name: "B.6 a round that is due waits for that", change: func(o *Observation) { o.Now = o.Memory.Lease.Renewed.Add(10 * sec); o.Leash.Armed-- }, action: ArmLeash{}, reason: LeaderArming},
+		{name: "X1 etcd silent just after a pause: the leash is told", change: func(o *Observation) { silent(o); o.Leash.Suspended = true }, action: ArmLeash{}, reason: LeaderArming},
 		{name: "X1 which it refuses", change: func(o *Observation) { silent(o); o.Leash.Armed--; o.Memory.Unarmed = "no" }, reason: OfflineWaiting},
 		{name: "X3 late: half of what is left is for good order", change: func(o *Observation) { silent(o); o.Now = o.Leash.Deadline.Add(-sec) }, action: Stop{}, reason: DemoteOffline,
 			check: wants(Stop{Mode: StopFast, Escalate: 500 * time.Millisecond})},

@@ -41,7 +41,7 @@ func elect(o *Observation) Decision {
 	if o.ownLastBeat() {
 		return o.then(PublishReleased{}, TakeBackFinished)
 	}
-	if o.Leash.Armed != 0 && o.PG.Known && o.readOnly() {
+	if o.Leash.Armed != 0 && o.PG.Known && o.ReadOnly() {
 		return o.disarm()
 	}
 	if d, ok := o.freezeAsked(); ok {
@@ -148,8 +148,8 @@ func (o *Observation) mayWrite() bool {
 	return o.Memory.Primary
 }
 
-// readOnly tells whether the server is known to accept no writes, now and later.
-func (o *Observation) readOnly() bool {
+// ReadOnly tells whether the server is known to accept no writes, now and later.
+func (o *Observation) ReadOnly() bool {
 	return o.PG.Process == ProcessDown || o.PG.Known && o.PG.Row.InRecovery && !o.Memory.Promoting
 }
 
@@ -162,7 +162,7 @@ func (o *Observation) notePromoting() {
 	case o.PG.Process == ProcessDown || o.PG.Known && !o.PG.Row.InRecovery || o.PG.Shutdown.Checkpoint != 0:
 		m.Promoting = false
 	case o.PG.Known && !m.Looked:
-		m.Promoting = o.Leash.Armed != 0 && !o.Leash.Suspended
+		m.Promoting = o.Leash.Binds()
 	}
 	m.Looked = m.Looked || o.PG.Known || o.PG.Process == ProcessDown
 }

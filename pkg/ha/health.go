@@ -129,7 +129,7 @@ func handOverFault(o *Observation) (d Decision, ok bool) {
 	case !can:
 		m.NoTaker = o.Now
 		return d, false
-	case o.readOnly():
+	case o.ReadOnly():
 		return o.then(o.releaseKey(true), FaultHandsOver, why), true
 	}
 	m.Demoting = true

@@ -23,16 +23,16 @@ func takeBack(o *Observation) Decision {
 	// others since it was renewed.
 	late := o.Memory.Lapsed == l.Epoch || o.roundFailed() && o.lastCall(l.Epoch)
 	switch {
-	case l.Epoch <= o.Memory.Seen.Stale && o.readOnly(): // etcd went back to it: whoever led since may do so up to its deadline
+	case l.Epoch <= o.Memory.Seen.Stale && o.ReadOnly(): // etcd went back to it: whoever led since may do so up to its deadline
 		return o.then(Release{Epoch: l.Epoch}, TakeBackStale)
-	case o.Memory.Releasing == l.Epoch && o.readOnly():
+	case o.Memory.Releasing == l.Epoch && o.ReadOnly():
 		return o.then(o.releaseKey(true), HandOverStops)
 	case !spent && late && o.mayWrite():
 		o.Memory.armRewind()
 		return o.begin(o.demotion(), DemoteNoLock, "my leadership could not be renewed in time")
 	case !spent:
 		return o.then(TakeBack{Epoch: l.Epoch}, TakeBackOwn)
-	case !o.readOnly():
+	case !o.ReadOnly():
 		return o.begin(Stop{Mode: StopImmediate}, DemoteNoLock, "the deadline of my leadership has passed")
 	default:
 		return o.then(Release{Epoch: l.Epoch, Clean: true}, TakeBackLatched)
@@ -63,7 +63,7 @@ func lead(o *Observation) Decision {
 		m.Demoting = false
 	}
 	switch {
-	case m.Releasing == m.Lease.Epoch && o.readOnly():
+	case m.Releasing == m.Lease.Epoch && o.ReadOnly():
 		return o.then(o.releaseKey(true), HandOverStops)
 	case o.Settings.Standby.On:
 		return leadStandby(o)
@@ -116,7 +116,7 @@ func (o *Observation) armFailed() bool { return o.Memory.Unarmed != "" }
 // giveUpUnarmed: 1.13 step 1. A node that nobody would stop in time is no leader.
 func giveUpUnarmed(o *Observation) Decision {
 	m := &o.Memory
-	if o.readOnly() {
+	if o.ReadOnly() {
 		return o.then(o.releaseKey(true), LeaderUnarmed, m.Unarmed)
 	}
 	m.Demoting = true
@@ -140,7 +140,7 @@ func (o *Observation) watchdogFault() string {
 // order, and at once: the device may be counting down.
 func giveUpUnwatched(o *Observation) Decision {
 	m := &o.Memory
-	if o.readOnly() {
+	if o.ReadOnly() {
 		return o.then(o.releaseKey(true), LeaderUnwatched, o.watchdogFault())
 	}
 	m.Demoting = true
@@ -179,7 +179,7 @@ func promote(o *Observation) Decision {
 		return o.rest(NoSystemID)
 	}
 	if o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster) { // S2
-		if !o.readOnly() {
+		if !o.ReadOnly() {
 			m.Demoting = true
 			return o.begin(Stop{Mode: StopImmediate}, LeaderBehind)
 		}

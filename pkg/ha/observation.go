@@ -402,3 +402,6 @@ type Leash struct {
 	// the leash were armed now; "" if all is well, or it is not required.
 	Watchdog string
 }
+
+// Binds tells whether the leash ends the server at its deadline.
+func (l *Leash) Binds() bool { return l.Armed != 0 && !l.Suspended }

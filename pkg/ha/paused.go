@@ -50,7 +50,7 @@ func paused(o *Observation) Decision {
 }
 
 func (o *Observation) mustSuspend() bool {
-	return !o.Settings.LeashOff && o.Leash.Attached && o.Leash.Armed != 0 && !o.Leash.Suspended
+	return !o.Settings.LeashOff && o.Leash.Attached && o.Leash.Binds()
 }
 
 func takeBackPaused(o *Observation) Decision {
@@ -70,7 +70,7 @@ func pausedLeader(o *Observation) Decision {
 	}
 	if o.PG.Row.InRecovery {
 		if o.PG.Row.Timeline < clusterTimeline(o.DCS.Cluster) {
-			return o.then(o.releaseKey(o.readOnly()), PausedReleases, "my timeline is older than the cluster's") // S2
+			return o.then(o.releaseKey(o.ReadOnly()), PausedReleases, "my timeline is older than the cluster's") // S2
 		}
 		if o.wanted() || f != nil && f.Candidate == o.Me.Name { // 7, H1
 			if left, due := o.retryDue(o.Memory.FailedOp); !due && o.Op.Kind == OpPromote {
@@ -79,7 +79,7 @@ func pausedLeader(o *Observation) Decision {
 			o.Memory.Promoting = true
 			return o.begin(Promote{From: o.PG.Row.Timeline, Timeline: o.nextTimeline()}, PausedPromotes)
 		}
-		return o.then(o.releaseKey(o.readOnly()), PausedReleases, "the server was demoted by hand") // 6, H2
+		return o.then(o.releaseKey(o.ReadOnly()), PausedReleases, "the server was demoted by hand") // 6, H2
 	}
 	if d, ok := manualFailover(o); ok {
 		return d

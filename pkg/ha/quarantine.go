@@ -204,7 +204,7 @@ func quarantine(o *Observation) Decision {
 		m.Offline = true
 		m.armRewind()
 		return o.begin(o.demotion(), DemoteNoLock, why)
-	case o.Leash.Armed != 0 && o.readOnly():
+	case o.Leash.Armed != 0 && o.ReadOnly():
 		return o.disarm()
 	case o.PG.Process == ProcessDown:
 		if left, due := o.retryDue(m.FailedStart); !due {

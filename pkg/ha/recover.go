@@ -117,7 +117,7 @@ func (o *Observation) ownLastBeat() bool {
 	if st == nil || st.Beat == nil || st.Beat.Released || st.Beat.Holder != o.Me.Holder || o.Me.Holder == "" {
 		return false
 	}
-	return o.readOnly()
+	return o.ReadOnly()
 }
 
 // others tells whether any other member might take the leadership.

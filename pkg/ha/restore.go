@@ -147,7 +147,7 @@ func claimToRestore(o *Observation) (d Decision, ok bool) {
 		return o.begin(Stop{Mode: StopImmediate}, DemoteNoLock, "I am to restore the cluster, and do not lead"), true
 	case o.ownLastBeat():
 		return o.then(PublishReleased{}, TakeBackFinished), true
-	case o.Leash.Armed != 0 && o.readOnly():
+	case o.Leash.Armed != 0 && o.ReadOnly():
 		return o.disarm(), true
 	case o.Now < m.YieldUntil: // what made it give the key away may need a moment to pass
 		return o.wait(m.YieldUntil.Sub(o.Now), RestoreClaims), true

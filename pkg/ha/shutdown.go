@@ -19,7 +19,7 @@ func (o *Observation) leashNear() bool {
 
 // leashLeft is the time until an orderly stop must begin, where a leash ends the server.
 func (o *Observation) leashLeft() (left time.Duration, bound bool) {
-	return o.Leash.Deadline.Add(-o.Memory.stopBudget(o)).Sub(o.Now), o.Leash.Armed != 0 && !o.Leash.Suspended
+	return o.Leash.Deadline.Add(-o.Memory.stopBudget(o)).Sub(o.Now), o.Leash.Binds()
 }
 
 // demotion is the stop of a primary whose leash ends it soon. Half of the time that
@@ -27,7 +27,7 @@ func (o *Observation) leashLeft() (left time.Duration, bound bool) {
 // leash has to act, also where the postmaster hears no signal.
 func (o *Observation) demotion() Stop {
 	left := o.Memory.stopBudget(o)
-	if o.Leash.Armed != 0 && !o.Leash.Suspended {
+	if o.Leash.Binds() {
 		left = min(left, max(o.Leash.Deadline.Sub(o.Now), 200*time.Millisecond))
 	}
 	return Stop{Mode: StopFast, Escalate: left / 2}

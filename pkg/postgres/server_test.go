@@ -185,9 +185,7 @@ func TestKillAndRecover(t *testing.T) {
 	// leader has to hand over.
 	names, done := "n9", make(chan error, 1)
 	go func() { done <- n.SetSyncStandbyNames(ctx, &names) }()
-	for !hasPending(t, pid, unix.SIGHUP) {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "the reload is under way", func() bool { return hasPending(t, pid, unix.SIGHUP) })
 	begin = time.Now()
 	must(t, n.Kill(ctx))
 	if err := <-done; !errors.Is(err, errExited) || time.Since(begin) > time.Second {

@@ -178,7 +178,7 @@ func (l *Loop) round(ctx context.Context, o *ha.Observation, a ha.Action, lease 
 // bound tells whether a deadline ends the leadership. A pause does away with it, but
 // not before the leash knows: it is not told while an operation runs.
 func bound(o *ha.Observation) bool {
-	return !o.Settings.Pause || o.Leash.Armed != 0 && !o.Leash.Suspended
+	return !o.Settings.Pause || o.Leash.Binds()
 }
 
 // takeBackBudget is what a round for a leadership of before gets at least, also

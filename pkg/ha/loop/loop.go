@@ -330,7 +330,7 @@ func (l *Loop) snapshot(ctx context.Context) (*dcs.Cluster, error) {
 func (l *Loop) lookTimeout() time.Duration {
 	leash := l.seen.Leash // as of the turn before
 	switch lease := l.memory.Lease; {
-	case !l.reread, lease.Epoch == 0 && leash.Armed != 0 && !leash.Suspended: // its deadline comes, and the server may have to stop before
+	case !l.reread, lease.Epoch == 0 && leash.Binds(): // its deadline comes, and the server may have to stop before
 		return snapshotTimeout
 	case lease.Epoch != 0: // the time for an orderly stop is not for reading
 		return min(time.Second, max(lease.StopAt().Sub(l.Now()), lateTimeout))

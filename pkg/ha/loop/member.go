@@ -90,9 +90,8 @@ func (l *Loop) doubted(o *ha.Observation) bool {
 // accept writes is to be stopped before the leash kills it, or will be soon. The
 // member key can wait.
 func (l *Loop) lapsing(o *ha.Observation) bool {
-	readOnly := o.PG.Process == ha.ProcessDown || o.PG.Known && o.PG.Row.InRecovery && !l.memory.Promoting
 	soon := l.Now().Add(500 * time.Millisecond)
-	return !l.memory.Lease.Held(soon) && o.Leash.Armed != 0 && !o.Leash.Suspended && !readOnly
+	return !l.memory.Lease.Held(soon) && o.Leash.Binds() && !o.ReadOnly()
 }
 
 // keepAlive refreshes the lease of a member that is not the leader; the
