@@ -42,6 +42,7 @@ func (r *row) events(on *lab.Node) []dcs.Event {
 // story waits until the events since an instant tell the chapters, in order.
 func (r *row) story(on *lab.Node, since time.Time, chapters ...chapter) []dcs.Event {
 	r.Helper()
+	since = since.Truncate(time.Millisecond) // as the journal's own instants are
 	var told []dcs.Event
 	missing, seen := "", ""
 	done := func() bool {
