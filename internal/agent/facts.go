@@ -242,7 +242,7 @@ func row(st *postgres.Status) ha.Row {
 		r.Replication = append(r.Replication, ha.Replication{
 			User: p.User, ApplicationName: p.Application, ClientAddr: p.ClientAddr,
 			State: p.State, SyncState: p.SyncState, SyncPriority: p.SyncPriority,
-			WriteLSN: p.WriteLSN, FlushLSN: p.FlushLSN, ReplayLSN: p.ReplayLSN,
+			SentLSN: p.SentLSN, WriteLSN: p.WriteLSN, FlushLSN: p.FlushLSN, ReplayLSN: p.ReplayLSN,
 		})
 	}
 	return r

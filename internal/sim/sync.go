@@ -208,7 +208,7 @@ func (s *server) replication() (out []ha.Replication) {
 		if !ok {
 			continue
 		}
-		out = append(out, ha.Replication{ApplicationName: &n.name, State: &streams, SyncState: &states[s.duty(i)], WriteLSN: at, FlushLSN: at, ReplayLSN: at})
+		out = append(out, ha.Replication{ApplicationName: &n.name, State: &streams, SyncState: &states[s.duty(i)], SentLSN: s.flush, WriteLSN: at, FlushLSN: at, ReplayLSN: at})
 	}
 	return out
 }

@@ -172,6 +172,7 @@ func (o *Observation) noteOutcome() {
 			m.Lease, m.Demoting = m.Lease.Reclaimed(last.Epoch, last.Sent, last.Timing), false
 			m.noteLeader(o.Me.Name, o.Me.Name)
 			m.LastEpoch, m.Leaderless, m.YieldUntil, m.ShutdownLSN = last.Epoch, 0, 0, 0
+			m.SyncUnsure = false // what is under way names the epoch of before
 			if o.quarantined() { // an epoch of etcd's present count
 				m.Seen.Count++
 			}

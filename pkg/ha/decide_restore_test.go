@@ -155,6 +155,12 @@ func TestRestoreOfMine(t *testing.T) {
 
 		{name: "done: written, with the timeline", change: func(o *Observation) { restored1(o, "") }, action: WriteRestore{}, reason: RestorePublishes,
 			check: writes(func(r *dcs.Restore) { r.State, r.Timeline = dcs.RestoreDone, 4 })},
+		{name: "done: not before a write of /sync that may still arrive is ended", change: func(o *Observation) {
+			restored1(o, "")
+			o.Settings.Sync = SyncSettings{Mode: config.SyncOn, Count: 1, MaxLag: -1}
+			o.DCS.Cluster.Sync = &dcs.Sync{Leader: "n1", ModRevision: 125}
+			o.Memory.SyncUnsure = true
+		}, action: WriteSync{}, reason: SyncPublishes},
 		{name: "done: not before the beat tells the new timeline", change: func(o *Observation) { restored1(o, ""); o.DCS.Cluster.Status.Beat.Timeline = 3 }, reason: RestorePublishes},
 		{name: "done: not before the server waits for whom /sync lets elect (S5)", change: func(o *Observation) {
 			restored1(o, "")

@@ -229,6 +229,53 @@ func TestAllStandbysGoneAtOnce(t *testing.T) {
 	}
 }
 
+// A host that lost its power keeps its connection: who confirms nothing of what he was
+// sent is relieved when somebody else can do his duty, long before his member key ends.
+func TestSilentSyncStandby(t *testing.T) {
+	relieved := []string{`sync {"leader":"n1","quorum":0,"sync_standby":null}`, "names n3", `sync {"leader":"n1","quorum":0,"sync_standby":"n3"}`, LeaderNoAction.String()}
+	steady := []string{LeaderNoAction.String()}
+	for _, c := range []struct {
+		name  string
+		later func(o *Observation) // after the first look
+		want  []string
+	}{
+		{"before the patience is used up", func(o *Observation) { o.Memory.Sync.Unheard[0].since++ }, steady},
+		{"after", nil, relieved},
+		{"it said something meanwhile", func(o *Observation) { o.PG.Row.Replication[0].WriteLSN++ }, steady},
+		{"it has everything now", func(o *Observation) { o.PG.Row.Replication[0].WriteLSN = 1100 }, steady},
+		{"the other one is silent, too", func(o *Observation) {
+			o.PG.Row.Replication[1].SentLSN = 1200
+			o.Memory.Sync.Unheard = append(o.Memory.Sync.Unheard, unheard{name: "n3", wrote: 1100})
+		}, steady},
+		{"the other one may not lead", func(o *Observation) { mem(o, "n3").Tags = dcs.Tags{{Name: "nofailover", Value: true}} }, steady},
+		{"the other one is preferred less", func(o *Observation) { mem(o, "n2").Tags = dcs.Tags{{Name: "sync_priority", Value: int64(2)}} }, relieved},
+		{"there is no other one", func(o *Observation) { o.PG.Row.Replication = o.PG.Row.Replication[:1] }, steady},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := inSyncMode(config.SyncOn)
+			o.PG.Row.Position = 1100
+			o.PG.Row.Replication = []Replication{streamer("n2", 1000), streamer("n3", 1100)}
+			o.PG.Row.Replication[0].SentLSN, o.PG.Row.Replication[1].SentLSN = 1100, 1100
+			standing(o, "n2", "n2")
+			if got := serve(t, o); got != LeaderNoAction.String() || len(o.Memory.Sync.Unheard) != 1 {
+				t.Fatalf("%s, not heard: %v", got, o.Memory.Sync.Unheard)
+			}
+			if d := decide(o); d.Wait != o.patience() {
+				t.Errorf("looks again after %s, want %s", d.Wait, o.patience())
+			}
+			o.Memory.Sync.Unheard[0].since = o.Now.Add(-o.patience())
+			if c.later != nil {
+				c.later(o)
+			}
+			for i, want := range c.want {
+				if got := serve(t, o); got != want {
+					t.Fatalf("step %d: %s, want %s", i+1, got, want)
+				}
+			}
+		})
+	}
+}
+
 // Names that were to come into force count for nothing once the mode is off.
 func TestNamesUnsureEnd(t *testing.T) {
 	o := inSyncMode(config.SyncOff)
@@ -236,6 +283,18 @@ func TestNamesUnsureEnd(t *testing.T) {
 	o.DCS.Cluster.Sync, o.PG.SyncOwned, o.Memory.NamesUnsure = nil, false, &nobody
 	if got := serve(t, o); got != LeaderNoAction.String() || o.Memory.NamesUnsure != nil {
 		t.Errorf("%s, and names are unsure: %v", got, o.Memory.NamesUnsure != nil)
+	}
+}
+
+// A claim ends what was sent under the leadership of before: it does not hold up the next promotion.
+func TestClaimEndsUnsureSync(t *testing.T) {
+	o := inSyncMode(config.SyncQuorum)
+	o.PG.Row = Row{InRecovery: true, Timeline: 1, Position: 1000}
+	o.DCS.Cluster.Status.Beat.Next = 2
+	o.Memory.SyncUnsure = true
+	o.Last = Outcome{Action: Claim{}, Result: ResultOK, Epoch: o.Memory.Lease.Epoch, Sent: o.Now, Timing: o.Memory.Lease.Timing}
+	if got := serve(t, o); got != "promote" {
+		t.Errorf("%s, want promote", got)
 	}
 }
 

@@ -213,5 +213,9 @@ func stayPrimary(o *Observation) Decision {
 	if o.syncSettles() {
 		return o.wait(syncLook, SyncCatchesUp)
 	}
-	return o.stays(LeaderNoAction)
+	d := o.stays(LeaderNoAction)
+	if left, doubt := o.doubtful(); doubt {
+		d.Wait = min(d.Wait, left)
+	}
+	return d
 }

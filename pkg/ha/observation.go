@@ -265,7 +265,7 @@ type Replication struct {
 	SyncPriority    int     `json:"sync_priority"`
 
 	// Positions, for synchronous replication; not published.
-	WriteLSN, FlushLSN, ReplayLSN wal.LSN `json:"-"`
+	SentLSN, WriteLSN, FlushLSN, ReplayLSN wal.LSN `json:"-"`
 }
 
 // OpKind names a long action.

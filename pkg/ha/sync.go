@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -32,9 +33,73 @@ type SyncMemory struct {
 	Seen  bool
 	// Caught are those of Names that have all that was written before Since.
 	Caught nameSet
+	// Unheard are the standbys that have not confirmed what they were sent.
+	Unheard []unheard
 	// Met: a standby was connected; Alone is since when there is none any more.
 	Met   bool
 	Alone Instant
+}
+
+// unheard is a standby that says since an instant that it has written up to here,
+// and was sent more.
+type unheard struct {
+	name  string
+	wrote wal.LSN
+	since Instant
+}
+
+// noteUnheard takes in who has confirmed what was sent to him.
+func (o *Observation) noteUnheard() {
+	before := o.Memory.Sync.Unheard
+	o.Memory.Sync.Unheard = nil
+	for i := range o.PG.Row.Replication {
+		r := &o.PG.Row.Replication[i]
+		if r.ApplicationName == nil || r.SentLSN <= r.WriteLSN {
+			continue
+		}
+		now := unheard{*r.ApplicationName, r.WriteLSN, o.Now}
+		for _, u := range before {
+			if u.name == now.name && u.wrote == now.wrote {
+				now = u
+			}
+		}
+		o.Memory.Sync.Unheard = append(o.Memory.Sync.Unheard, now)
+	}
+}
+
+// patience is how long a synchronous standby may confirm nothing of what it was
+// sent before another one takes its place: clients wait for it, and a host that
+// lost its power keeps its connection, and its member key for up to a ttl. With
+// the look before it that is at most loop_wait and retry_timeout.
+func (o *Observation) patience() time.Duration {
+	return min(time.Second, o.Settings.RetryTimeout/2)
+}
+
+// silent tells whether a standby has used up that patience.
+func (o *Observation) silent(application string) bool {
+	return slices.ContainsFunc(o.Memory.Sync.Unheard, func(u unheard) bool {
+		return u.name == application && o.Now.Sub(u.since) >= o.patience()
+	})
+}
+
+// doubtful tells when to look again at a synchronous standby that may be silent,
+// where another one could take its place.
+func (o *Observation) doubtful() (left time.Duration, ok bool) {
+	if o.Settings.Sync.Mode != config.SyncOn || len(o.Memory.Sync.Unheard) == 0 || len(o.PG.Row.Replication) <= o.Settings.Sync.Count {
+		return 0, false
+	}
+	for i := range o.PG.Row.Replication {
+		r := &o.PG.Row.Replication[i]
+		if r.ApplicationName == nil || r.SyncState == nil || *r.SyncState != "sync" {
+			continue
+		}
+		for _, u := range o.Memory.Sync.Unheard {
+			if wait := u.since.Add(o.patience()).Sub(o.Now); u.name == *r.ApplicationName && wait > 0 && (!ok || wait < left) {
+				left, ok = wait, true
+			}
+		}
+	}
+	return left, ok
 }
 
 // noteSync takes in how far the standbys are.
@@ -56,13 +121,14 @@ func (o *Observation) noteSync() {
 	case m.Met && m.Alone == 0:
 		m.Alone = o.Now
 	}
+	o.noteUnheard()
 	quorum := o.Settings.Sync.Mode == config.SyncQuorum
 	if now := ParseSyncNames(o.PG.Row.SyncNames); !m.Seen || !now.equal(m.Names) {
 		caught := m.Caught.and(now.Names)
 		if quorum && !m.Names.Names.within(now.Names) { // who is gone may have acknowledged alone what they have not got yet
 			caught = nil
 		}
-		*m = SyncMemory{Names: now, Since: o.PG.Row.Position, Seen: true, Caught: caught, Met: m.Met, Alone: m.Alone}
+		*m = SyncMemory{Names: now, Since: o.PG.Row.Position, Seen: true, Caught: caught, Unheard: m.Unheard, Met: m.Met, Alone: m.Alone}
 	}
 	for _, s := range o.syncStandbys() {
 		if !m.Names.Names.has(s.name) || m.Caught.has(s.name) {
@@ -83,6 +149,7 @@ type syncStandby struct {
 	lsn        wal.LSN
 	priority   int
 	noFailover bool
+	silent     bool
 }
 
 // syncStandbys lists those that may, best first (ha-behaviour 3.2).
@@ -107,7 +174,7 @@ func (o *Observation) syncStandbys() []syncStandby {
 		if !o.mayBeSync(mem) || o.cascades(mem) {
 			continue
 		}
-		s := syncStandby{name: mem.Name, lsn: lsn, priority: mem.SyncPriority(), noFailover: mem.NoFailover()}
+		s := syncStandby{name: mem.Name, lsn: lsn, priority: mem.SyncPriority(), noFailover: mem.NoFailover(), silent: o.silent(*r.ApplicationName)}
 		if r.SyncState != nil {
 			s.state = *r.SyncState
 		}
@@ -117,6 +184,8 @@ func (o *Observation) syncStandbys() []syncStandby {
 		switch {
 		case a.noFailover != b.noFailover:
 			return order(b.noFailover, a.noFailover)
+		case a.silent != b.silent:
+			return order(b.silent, a.silent)
 		case a.priority != b.priority:
 			return b.priority - a.priority
 		case a.state != b.state:
@@ -368,6 +437,11 @@ func beforePromotion(o *Observation) (d Decision, ok bool) {
 	}
 	if s == nil {
 		s = &dcs.Sync{}
+	}
+	if o.Memory.SyncUnsure { // of a restored server, which leads without a claim
+		again := *s
+		again.Leader = cmp.Or(again.Leader, o.Me.Name)
+		return o.writeSync(again)
 	}
 	voters := newNameSet(s.Standbys...)
 	if s.Leader != "" {
