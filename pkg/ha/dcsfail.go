@@ -7,7 +7,7 @@ func withoutDCS(o *Observation) Decision {
 	m := &o.Memory
 	down := o.PG.Process == ProcessDown
 	switch {
-	case o.Settings.Pause || m.Bootstrap != BootstrapNone || o.DCS.Cluster == nil && !o.leashNear(): // X1; nothing is touched before the first snapshot, but what the leash is about to end
+	case m.Bootstrap != BootstrapNone || (o.Settings.Pause || o.DCS.Cluster == nil) && !o.leashNear(): // X1; nothing is touched in pause, nor before the first snapshot, but what the leash is about to end
 		return o.rest(OfflineWaiting, o.DCS.Error)
 	case m.Lease.Held(o.Now) && o.mayWrite() && !o.armed() && !o.armFailed(): // a pause has just ended, or the leash died
 		return o.then(ArmLeash{}, LeaderArming)

@@ -202,6 +202,18 @@ func TestReclaim(t *testing.T) { // safety B.3 (d), and what ends a leadership
 			silent(o)
 			o.Now, o.Memory.Primary, o.PG.Known, o.PG.Process = o.Memory.Lease.StopAt(), false, false, ProcessStarting
 		}, action: Stop{}, reason: DemoteOffline, check: wants(Stop{Mode: StopImmediate})},
+		{name: "X1 in pause nothing is touched", change: func(o *Observation) {
+			silent(o)
+			paused3(o)
+			o.Now = o.Memory.Lease.StopAt()
+			o.Memory.Lease.Attempt = o.Now
+		}, reason: OfflineWaiting},
+		{name: "X3 a leash that was not told of the pause ends the server, as after a restore", change: func(o *Observation) {
+			silent(o)
+			paused3(o)
+			o.Now, o.Leash.Suspended = o.Memory.Lease.StopAt(), false
+			o.Memory.Lease.Attempt = o.Now
+		}, action: Stop{}, reason: DemoteOffline},
 		{name: "X4 a standby that starts", change: func(o *Observation) {
 			silent(o)
 			o.Now, o.Memory.Primary, o.PG.Known, o.PG.Process, o.PG.StandbySignal = o.Memory.Lease.StopAt(), false, false, ProcessStarting, true
@@ -278,6 +290,12 @@ func TestTakeBack(t *testing.T) {
 			o.Now = o.Memory.Lease.StopAt()
 			o.Memory.Lease.Attempt = o.Now.Add(-sec)
 			o.Settings.TTL, o.Settings.LoopWait, o.Settings.RetryTimeout = 5*sec, sec, sec
+		}, action: Stop{}, reason: DemoteNoLock},
+		{name: "S7 the server of a restore may write, though it was a standby's before and does not answer yet", change: func(o *Observation) {
+			o.Now = o.Memory.Lease.StopAt()
+			o.Memory.Lease.Attempt = o.Now.Add(-sec)
+			ended(o, OpRestore, "cancelled")
+			o.Memory.Primary, o.PG.Known, o.PG.Row = false, false, Row{}
 		}, action: Stop{}, reason: DemoteNoLock},
 		{name: "1.4 a lapsed lease is tried once more", change: func(o *Observation) { o.Now = o.Memory.Lease.StopAt() }, action: TakeBack{}, reason: TakeBackOwn, check: noLease},
 	})

@@ -144,6 +144,8 @@ func (o *Observation) mayWrite() bool {
 		return true
 	case o.PG.Known:
 		return !o.PG.Row.InRecovery
+	case o.Op.Kind == OpRestore: // which opens the server, whatever was here before
+		return true
 	}
 	return o.Memory.Primary
 }
