@@ -233,7 +233,7 @@ func (g *ghost) open(n *node) {
 		g.sync.noted[n.index] = false // in a pause /sync is left as it is, and a hand may start one beside the leader
 	}
 	g.newest, g.touched = n, true
-	n.server.unguarded = n.leash.armed == 0 && (g.w.conf.Pause || n.settings.Pause)
+	n.server.unguarded = n.leash.armed == 0 && (g.w.conf.Pause || n.settings.Pause || n.server.byHand)
 }
 
 // ack (S1): an acknowledged write belongs to the newest primary.

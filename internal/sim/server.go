@@ -90,8 +90,9 @@ type server struct {
 	crashed   bool
 	// orphans is until when backends of a dead postmaster go on (safety P1).
 	orphans int64
-	// unguarded: it was made writable in pause, and the leash was not armed since.
-	unguarded bool
+	// byHand: somebody started it in pause. unguarded: it was made writable in pause,
+	// or so, and the leash was not armed since.
+	byHand, unguarded bool
 }
 
 func (s *server) writable() bool {
@@ -139,6 +140,7 @@ func (s *server) startByHand(primary bool) {
 	}
 	n.w.trace(n, "OPERATOR: starts the server, primary %v", primary)
 	s.run(primary)
+	s.byHand = true
 }
 
 // Facts implements loop.Node.
@@ -311,7 +313,7 @@ func (s *server) start(primary bool, up ha.Upstream) error {
 // run begins the processes of a server.
 func (s *server) run(primary bool) {
 	n := s.n
-	s.proc, s.recovery, s.crashed, s.closed, s.unguarded = ha.ProcessStarting, !primary, false, false, false
+	s.proc, s.recovery, s.crashed, s.closed, s.byHand, s.unguarded = ha.ProcessStarting, !primary, false, false, false, false
 	s.gen++
 	s.started = strconv.FormatInt(n.w.now, 10)
 	s.inForce(s.sync.file)

@@ -18,6 +18,10 @@ func TestServerDown(t *testing.T) { // G4, R1-R11, S11, 5.x
 		{name: "R7 lock mine, but it was a standby: read-only", change: func(o *Observation) { dead(o); o.PG.StandbySignal = true }, action: Start{}, reason: StartReadOnly, check: wants(Start{})},
 		{name: "R7 lock mine, archive recovery", change: func(o *Observation) { down(o, "in archive recovery") }, action: Start{}, reason: StartReadOnly},
 		{name: "R2 not without a watchdog that is required", change: func(o *Observation) { dead(o); o.Leash.Armed = 0; unwatched(o) }, action: Release{}, reason: LeaderUnwatched},
+		{name: "R2 synchronous mode was switched off: nobody may elect by what is left of it (S5)", change: func(o *Observation) {
+			dead(o)
+			o.DCS.Cluster.Sync = &dcs.Sync{Leader: "n1", Standbys: []string{"n2"}, ModRevision: 9}
+		}, action: WriteSync{}, reason: SyncPublishes, check: wants(WriteSync{Sync: dcs.Sync{ModRevision: 9}})},
 		{name: "R2 with a watchdog that is not required", change: func(o *Observation) { dead(o); unwatched(o); o.Settings.WatchdogRequired = false }, action: Start{}, reason: StartAsPrimary},
 		{name: "R1 start timeout 0: asks", change: func(o *Observation) { dead(o); o.Settings.PrimaryStartTimeout = 0 }, action: AskPeers{}, reason: CrashAskPeers},
 		{name: "R1 start timeout 0: all are asked again when one was not", change: func(o *Observation) {

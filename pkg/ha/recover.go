@@ -58,6 +58,9 @@ func recoverLeader(o *Observation) Decision {
 	}
 	switch {
 	case o.armed():
+		if d, ok := o.endSync(); ok {
+			return d
+		}
 		return o.begin(Start{Primary: true}, StartAsPrimary) // R2
 	case o.armFailed(): // a leash that was started anew takes only a new epoch
 		return o.then(o.release(), LeaderUnarmed, m.Unarmed)

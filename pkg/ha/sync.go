@@ -287,8 +287,8 @@ func keepSync(o *Observation) (d Decision, ok bool) {
 	s := o.DCS.Cluster.Sync
 	switch {
 	case !o.Settings.Sync.on():
-		if s != nil && s.Leader != "" {
-			return o.writeSync(dcs.Sync{})
+		if d, ok := o.endSync(); ok {
+			return d, ok
 		}
 		if o.PG.SyncOwned {
 			return o.then(SetSyncNames{}, SyncGivesBack), true
@@ -306,6 +306,15 @@ func keepSync(o *Observation) (d Decision, ok bool) {
 		return o.keepQuorum(s, have)
 	}
 	return o.keepPriority(s, have)
+}
+
+// endSync: without synchronous mode nobody is waited for, and /sync says so before
+// the server goes by it: the mode may be on again in a moment.
+func (o *Observation) endSync() (d Decision, ok bool) {
+	if s := o.DCS.Cluster.Sync; !o.Settings.Sync.on() && s != nil && s.Leader != "" {
+		return o.writeSync(dcs.Sync{})
+	}
+	return d, false
 }
 
 // aloneFor is how long a primary that has lost all its standbys at once waits before it
