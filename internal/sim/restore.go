@@ -267,9 +267,9 @@ func (n *node) step(d int64, next func()) {
 	serial := n.op.Serial
 	n.w.after(d, func() {
 		switch {
+		case n.op.Serial != serial || !n.op.Running:
 		case n.hung > n.w.now:
 			n.step(n.hung-n.w.now, next)
-		case n.op.Serial != serial || !n.op.Running:
 		case n.opCancel:
 			if n.server.dir == ha.DataDirHalfMade {
 				n.server.crash("the recovery is cancelled")

@@ -235,7 +235,7 @@ func (l *Loop) factsTimeout(now ha.Instant) time.Duration {
 	const least, round = 200 * time.Millisecond, 100 * time.Millisecond
 	switch lease := l.memory.Lease; {
 	case lease.Epoch == 0:
-		return time.Second
+		return l.beforeStop(now, time.Second, least)
 	case lease.Due(now), !lease.Held(now.Add(time.Second)):
 		return least
 	default:
@@ -247,9 +247,12 @@ func (l *Loop) factsTimeout(now ha.Instant) time.Duration {
 // that is not whole is an event's business, not worth waiting for.
 const snapshotTimeout = 300 * time.Millisecond
 
-// lateTimeout bounds a request to etcd when the time for an orderly stop, a second
-// with the shortest ttl, has come or is about to.
+// lateTimeout bounds a request to etcd when the time for an orderly stop has come or
+// is about to.
 const lateTimeout = 100 * time.Millisecond
+
+// shortestStop is the time for an orderly stop with the shortest ttl.
+const shortestStop = time.Second
 
 func (l *Loop) observe(ctx context.Context) ha.Observation {
 	o := ha.Observation{Me: l.Me, Stopping: l.stopping, Memory: l.memory, Last: l.last, Peers: l.peers}
@@ -328,14 +331,22 @@ func (l *Loop) snapshot(ctx context.Context) (*dcs.Cluster, error) {
 }
 
 func (l *Loop) lookTimeout() time.Duration {
-	leash := l.seen.Leash // as of the turn before
-	switch lease := l.memory.Lease; {
-	case !l.reread, lease.Epoch == 0 && leash.Binds(): // its deadline comes, and the server may have to stop before
-		return snapshotTimeout
-	case lease.Epoch != 0: // the time for an orderly stop is not for reading
-		return min(time.Second, max(lease.StopAt().Sub(l.Now()), lateTimeout))
+	if !l.reread || l.memory.Lease.Epoch == 0 && l.seen.Leash.Binds() {
+		return l.beforeStop(l.Now(), snapshotTimeout, lateTimeout)
 	}
-	return time.Second
+	return l.beforeStop(l.Now(), time.Second, lateTimeout)
+}
+
+// beforeStop shortens a wait, but not below least, that would take up time in which the
+// server may have to stop in good order: of its lease, or before its leash acts.
+func (l *Loop) beforeStop(now ha.Instant, most, least time.Duration) time.Duration {
+	switch lease, leash := l.memory.Lease, l.seen.Leash; { // the leash as of the turn before
+	case lease.Epoch != 0:
+		return min(most, max(lease.StopAt().Sub(now), least))
+	case leash.Binds():
+		return min(most, max(leash.Deadline.Sub(now)-shortestStop, least))
+	}
+	return most
 }
 
 func (l *Loop) publish(o *ha.Observation, d *ha.Decision) {

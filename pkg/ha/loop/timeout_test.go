@@ -17,10 +17,12 @@ func TestLookTimeout(t *testing.T) {
 	}{
 		"nothing is suspect":       {func(l *Loop) { l.reread = false }, snapshotTimeout},
 		"nobody leads here":        {func(*Loop) {}, time.Second},
-		"the leash is armed":       {func(l *Loop) { l.seen.Leash.Armed = 7 }, snapshotTimeout},
+		"the leash is armed":       {func(l *Loop) { l.seen.Leash = ha.Leash{Armed: 7, Deadline: 2_000_000_000} }, snapshotTimeout},
+		"its deadline is near":     {func(l *Loop) { l.seen.Leash = ha.Leash{Armed: 7, Deadline: 1_000_000_000} }, lateTimeout},
 		"it is set aside":          {func(l *Loop) { l.seen.Leash = ha.Leash{Armed: 7, Suspended: true} }, time.Second},
 		"the stop instant is near": {func(l *Loop) { l.memory.Lease = ha.Lease{Epoch: 7, Deadline: 500_000_000} }, 500 * time.Millisecond},
 		"the stop instant is past": {func(l *Loop) { l.memory.Lease = ha.Lease{Epoch: 7} }, lateTimeout},
+		"nor for the watched view": {func(l *Loop) { l.reread, l.memory.Lease = false, ha.Lease{Epoch: 7} }, lateTimeout},
 	} {
 		l := &Loop{reread: true, Options: Options{Now: func() ha.Instant { return 0 }}}
 		test.change(l)
@@ -77,5 +79,10 @@ func TestFactsTimeout(t *testing.T) {
 	}
 	if got := (&Loop{}).factsTimeout(0); got != time.Second {
 		t.Errorf("nobody leads here: %v", got)
+	}
+	l := &Loop{}
+	l.seen.Leash = ha.Leash{Armed: 7, Deadline: 1_000_000_000}
+	if got := l.factsTimeout(0); got != 200*time.Millisecond {
+		t.Errorf("the deadline of a leadership of before is near: %v", got)
 	}
 }
