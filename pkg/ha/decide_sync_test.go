@@ -382,6 +382,18 @@ func TestSyncElection(t *testing.T) {
 			o.Peers.Answers["n3"] = Peer{}
 		}, ElectionRefused, "quorum is 1"},
 		{"an outsider needs one vote more", config.SyncQuorum, dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n3", "n4"}}, nil, ElectionRefused, "quorum is 1"},
+		{"an outsider leaves a request to those it is for", config.SyncQuorum, dcs.Sync{Leader: "n2", Standbys: []string{"n3"}}, func(o *Observation) {
+			o.DCS.Cluster.Failover = &dcs.Failover{Leader: "n2", Candidate: "n3", ModRevision: 7}
+		}, ElectionRefused, "not a synchronous standby"},
+		{"and to a voter, where nobody is named", config.SyncQuorum, dcs.Sync{Leader: "n2", Standbys: []string{"n3"}}, func(o *Observation) {
+			o.DCS.Cluster.Failover = &dcs.Failover{Leader: "n2", ModRevision: 7}
+		}, ElectionRefused, "not a synchronous standby"},
+		{"unless they are on a timeline that was left", config.SyncQuorum, dcs.Sync{Leader: "n2", Standbys: []string{"n3"}}, func(o *Observation) {
+			o.DCS.Cluster.Failover = &dcs.Failover{Candidate: "n3", ModRevision: 7}
+			o.PG.Row.Timeline++
+			o.DCS.Cluster.Status.Beat.Timeline = o.PG.Row.Timeline
+			mem(o, "n3").Timeline = o.PG.Row.Timeline - 1
+		}, ElectionWins, ""},
 		{"the old leader comes back alone", config.SyncQuorum, dcs.Sync{Leader: "n1", Quorum: 1, Standbys: []string{"n2", "n3"}}, func(o *Observation) {
 			o.Peers.Answers = map[string]Peer{"n2": {}, "n3": {}}
 			o.DCS.Cluster.Status.Beat.Holder = "h1"

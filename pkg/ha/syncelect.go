@@ -2,6 +2,7 @@ package ha
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
@@ -34,15 +35,24 @@ func (o *Observation) syncUnfit() string {
 		return "the key /sync cannot be read, and only it tells who has what was acknowledged"
 	}
 	s, on := o.voters()
-	f := o.DCS.Cluster.Failover
+	f := o.raceRequest()
 	switch {
 	case !on || s.Voter(o.Me.Name):
 	case o.wanted() && f.Leader == "": // an operator took the responsibility
-	case o.raceRequest() == nil && o.quorumElects(): // it needs one vote more
+	case o.quorumElects() && (f == nil || o.inVain(f)): // it needs one vote more
 	default:
 		return "I am not a synchronous standby: /sync does not name me"
 	}
 	return ""
+}
+
+// inVain: whoever could take over by the request is on a timeline that the cluster has
+// left (S2). Nobody but a leader drops it.
+func (o *Observation) inVain(f *dcs.Failover) bool {
+	return !slices.ContainsFunc(o.DCS.Cluster.Members, func(mem dcs.Member) bool {
+		named := f.Candidate == mem.Name || f.Candidate == "" && o.mayTakeOver(mem.Name)
+		return named && (mem.Timeline == 0 || mem.Timeline >= o.reached())
+	})
 }
 
 // poll counts the answers of an election (ha-behaviour 2.2.4 and 2.2.5).
