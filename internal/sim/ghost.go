@@ -221,7 +221,7 @@ func (g *ghost) open(n *node) {
 	if n.deceived {
 		g.restored = nil
 	}
-	if g.restored != nil && !n.server.br.has(g.restored, g.restored.start) {
+	if g.restored != nil && !g.doubled && !n.server.br.has(g.restored, g.restored.start) { // two of a number cannot be told apart
 		g.w.fail("R1", "%s opens timeline %d, which does not come from the restored one, %d", n.name, n.server.number(), g.restored.number)
 	}
 	g.sync.beside = n.settings.Pause || n.named
