@@ -165,10 +165,20 @@ func (o *Observation) writeFailsafe() (Decision, bool) {
 }
 
 // promised tells whether this node has told another leader to let it be, and
-// that still binds. A leadership that ended in good order frees from it: the
-// claim's guard on /status sees to it that it is that leadership.
+// that still binds.
 func (o *Observation) promised() bool {
-	return o.Memory.Lease.Epoch == 0 && o.Now < o.Promise.Until && !Released(o.DCS.Cluster)
+	return o.Memory.Lease.Epoch == 0 && o.Now < o.Promise.Until && o.Promise.Leader != Freed(o)
+}
+
+// Freed is the leader who is owed nothing any more, since the last leadership, which
+// was its own, ended in good order; "": nobody. The claim's guard on /status sees to it
+// that it is the last one. After etcd went back that may be another leader's than who
+// lives by a promise.
+func Freed(o *Observation) string {
+	if !Released(o.DCS.Cluster) {
+		return ""
+	}
+	return o.Memory.LastLeader
 }
 
 // Released tells whether the last leadership known of is marked as over.

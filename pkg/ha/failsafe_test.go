@@ -240,6 +240,10 @@ func TestFailsafePromise(t *testing.T) {
 	if d := decide(o); d.Reason != ElectionWins {
 		t.Errorf("that leadership ended in good order: %s", d.Reason)
 	}
+	o.Memory.LastLeader = "n3"
+	if d := decide(o); d.Reason != FailsafeFollows {
+		t.Errorf("another leader's leadership ended in good order: %s", d.Reason)
+	}
 	o.DCS.Cluster.Status.Beat.Released = false
 	o.Promise.Until = noon
 	if d := decide(o); d.Reason != ElectionWins {

@@ -187,14 +187,14 @@ const takeBackBudget = 500 * time.Millisecond
 
 // takeBack is a round for a leadership that an earlier run of this agent held.
 func (l *Loop) takeBack(ctx context.Context, o *ha.Observation, a ha.TakeBack) ha.Outcome {
-	if !l.Promises.close(l.Now(), ha.Released(o.DCS.Cluster)) {
+	if !l.Promises.close(l.Now(), ha.Freed(o)) {
 		return l.outcome(ha.Outcome{Action: a}, errPromised)
 	}
 	return l.round(ctx, o, a, ha.Resumed(o, a.Epoch))
 }
 
 func (l *Loop) claim(ctx context.Context, o *ha.Observation, a ha.Claim) ha.Outcome {
-	if o.Memory.Lease.Epoch == 0 && !l.Promises.close(l.Now(), ha.Released(o.DCS.Cluster)) {
+	if o.Memory.Lease.Epoch == 0 && !l.Promises.close(l.Now(), ha.Freed(o)) {
 		return l.outcome(ha.Outcome{Action: a}, errPromised)
 	}
 	t := l.timing(o)

@@ -175,11 +175,11 @@ func TestPromises(t *testing.T) {
 func TestPromiseForAnEndedLeadership(t *testing.T) {
 	p := &Promises{open: true}
 	p.Accept("n2", 100)
-	if p.close(50, false) || !p.close(50, true) || p.newest() != (ha.Promise{}) || p.Accept("n2", 200) {
+	if p.close(50, "") || p.close(50, "n3") || !p.close(50, "n2") || p.newest() != (ha.Promise{}) || p.Accept("n2", 200) {
 		t.Errorf("%+v", p)
 	}
 	var none *Promises
-	if none.set(true); !none.close(1, false) || none.newest() != (ha.Promise{}) {
+	if none.set(true); !none.close(1, "") || none.newest() != (ha.Promise{}) {
 		t.Error("without a book")
 	}
 }

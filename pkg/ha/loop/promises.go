@@ -59,14 +59,14 @@ func (p *Promises) set(open bool) {
 }
 
 // close ends the giving of promises before the leadership is claimed. It refuses
-// while one binds, unless the leadership it was given for is over.
-func (p *Promises) close(now ha.Instant, over bool) bool {
+// while one binds, unless it was given to the leader whose leadership is over.
+func (p *Promises) close(now ha.Instant, over string) bool {
 	if p == nil {
 		return true
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now < p.last.Until && !over {
+	if now < p.last.Until && p.last.Leader != over {
 		return false
 	}
 	p.open, p.last = false, ha.Promise{}
