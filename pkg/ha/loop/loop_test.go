@@ -254,6 +254,28 @@ func TestDoubtedLeader(t *testing.T) {
 	})
 }
 
+// A leader that took its key anew says once more what it is: words from before count for little.
+func TestReclaimerTellsAnew(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.step(t)
+		time.Sleep(10 * time.Second)
+		r.step(t)
+		before := r.store.counts[mem.OpPutMember]
+		r.srv.Delete(base + "/leader")
+		for range 5 {
+			r.step(t)
+			time.Sleep(10 * time.Second)
+		}
+		leader, led := r.srv.Get(base + "/leader")
+		if key, there := r.srv.Get(base + "/members/n1"); !led || !there || key.ModRevision < leader.CreateRevision {
+			t.Errorf("the member key %+v is older than the leader key %+v", key, leader)
+		}
+		if n := r.store.counts[mem.OpPutMember] - before; n != 1 {
+			t.Errorf("%d writes of the leader's member key, want 1", n)
+		}
+	})
+}
+
 // A request that was given up long ago arrives after all, and says what is over.
 func TestLateMemberWrite(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {

@@ -71,12 +71,16 @@ func (l *Loop) overwritten(o *ha.Observation, written *dcs.Member) bool {
 	return shown != nil && (shown.State != written.State || shown.Role != written.Role || shown.Timeline != written.Timeline)
 }
 
-// doubted: a member in quarantine waits for a word of the leader that is newer
-// than its doubt (safety S11), and an idle server's position does not move.
+// doubted: a word of the leader from before it took the key counts for little, and a
+// member in quarantine waits for one that is newer than its doubt (safety S11). An idle
+// server's position does not move.
 func (l *Loop) doubted(o *ha.Observation) bool {
 	mine := o.DCS.Cluster.Member(l.Me.Name)
 	if l.memory.Lease.Epoch == 0 || mine == nil {
 		return false
+	}
+	if mine.ModRevision < l.memory.Lease.Epoch {
+		return true
 	}
 	for i := range o.DCS.Cluster.Members {
 		if m := &o.DCS.Cluster.Members[i]; m.Quarantine != "" && m.ModRevision > mine.ModRevision {
