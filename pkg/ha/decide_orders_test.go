@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
@@ -149,6 +150,11 @@ func TestPaused(t *testing.T) { // 1.23, G1, H1, H2, H4
 			answered(o, standbyPeer(1000), standbyPeer(1000))
 		}, action: Stop{}, reason: HandOver},
 		{name: "1.23.19 SIGTERM leaves PostgreSQL running", change: func(o *Observation) { paused3(o); o.Stopping = true }, action: Exit{}, reason: Stopped},
+		{name: "1.23 synchronous replication is kept up", change: func(o *Observation) {
+			paused3(o)
+			o.Settings.Sync = SyncSettings{Mode: config.SyncOn, Count: 1, MaxLag: -1}
+			o.DCS.Cluster.Sync = &dcs.Sync{Leader: "n0", Standbys: []string{"n2"}, ModRevision: 125}
+		}, action: WriteSync{}, reason: SyncPublishes, check: wants(WriteSync{Sync: dcs.Sync{Leader: "n1", ModRevision: 125}})},
 		{name: "1.23 restarted agent renews", change: func(o *Observation) { paused3(o); lost(o) }, action: TakeBack{}, reason: TakeBackOwn},
 		{name: "1.23 restarted agent, server down: release", change: func(o *Observation) { paused3(o); lost(o); down(o, "shut down") }, action: Release{}, reason: PausedReleases},
 		{name: "1.23.8 a leader that handed over comes back", change: func(o *Observation) {

@@ -213,9 +213,5 @@ func stayPrimary(o *Observation) Decision {
 	if o.syncSettles() {
 		return o.wait(syncLook, SyncCatchesUp)
 	}
-	d := o.stays(LeaderNoAction)
-	if left, doubt := o.doubtful(); doubt {
-		d.Wait = min(d.Wait, left)
-	}
-	return d
+	return o.watchesSync(o.stays(LeaderNoAction))
 }

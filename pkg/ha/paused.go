@@ -84,6 +84,9 @@ func pausedLeader(o *Observation) Decision {
 	if d, ok := manualFailover(o); ok {
 		return d
 	}
+	if d, ok := keepSync(o); ok { // 23
+		return d
+	}
 	if d, stale := o.writeFailsafe(); stale {
 		return d
 	}
@@ -93,7 +96,7 @@ func pausedLeader(o *Observation) Decision {
 	if plan, stale := o.slotPlan(); stale { // 16
 		return o.then(plan, LeaderSlots)
 	}
-	return o.rest(PausedNoAction, ", the leader with the lock")
+	return o.watchesSync(o.rest(PausedNoAction, ", the leader with the lock"))
 }
 
 func pausedLeaderless(o *Observation) Decision {

@@ -434,6 +434,18 @@ func (o *Observation) syncSettles() bool {
 	return !active.equal(caught) || o.justAlone()
 }
 
+// watchesSync makes a leader that has nothing to do look again in time at standbys
+// that are catching up, or may be silent.
+func (o *Observation) watchesSync(d Decision) Decision {
+	if o.syncSettles() {
+		d.Wait = min(d.Wait, syncLook)
+	}
+	if left, doubt := o.doubtful(); doubt {
+		d.Wait = min(d.Wait, left)
+	}
+	return d
+}
+
 // syncLook is the pause between looks at standbys that are catching up.
 const syncLook = 200 * time.Millisecond
 
