@@ -97,6 +97,10 @@ func (p operator) Begin(a ha.Action) {
 	case ha.Restart:
 		p.restart(a)
 	case ha.Promote:
+		if n.clock() >= a.Until {
+			n.finish(ms, func() string { return "the leadership ended before the promotion began" })
+			return
+		}
 		if s.proc == ha.ProcessRunning {
 			n.w.ghost.promote(n)
 			s.promote(a.Timeline)

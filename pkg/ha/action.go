@@ -157,8 +157,13 @@ type (
 		Timeout  time.Duration // of the start; 0: as long as a start usually may take
 	}
 	// Promote ends recovery, which is on timeline From; done when the server is
-	// read-write, on one with the number Timeline or a higher one.
-	Promote struct{ From, Timeline wal.Timeline }
+	// read-write, on one with the number Timeline or a higher one. It is not begun
+	// when the deadline of the leadership, Until, has passed: an agent may be stopped
+	// between the decision and the act, and in pause no leash is armed.
+	Promote struct {
+		From, Timeline wal.Timeline
+		Until          Instant
+	}
 	// CheckDivergence compares the local WAL with the leader's.
 	CheckDivergence struct{ Leader Upstream }
 	// CheckRemote asks the remote of a standby cluster which system it is.

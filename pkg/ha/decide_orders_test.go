@@ -130,7 +130,8 @@ func TestPaused(t *testing.T) { // 1.23, G1, H1, H2, H4
 		{name: "1.23.4 a primary without the lock goes on", change: func(o *Observation) { paused3(o); lost(o); o.DCS.Cluster.Leader.Name = "n2" }, reason: PausedLeaves},
 		{name: "1.23.6/H2 demoted by hand: release", change: func(o *Observation) { paused3(o); o.PG.Row.InRecovery = true }, action: Release{}, reason: PausedReleases},
 		{name: "1.23.6/G1 server down: release", change: func(o *Observation) { paused3(o); down(o, "shut down") }, action: Release{}, reason: PausedReleases},
-		{name: "1.23.7/H1 candidate is me: promotes", change: func(o *Observation) { paused3(o); o.PG.Row.InRecovery = true; failover(o, "", "n1") }, action: Promote{From: 1, Timeline: 2}, reason: PausedPromotes},
+		{name: "1.23.7/H1 candidate is me: promotes", change: func(o *Observation) { paused3(o); o.PG.Row.InRecovery = true; failover(o, "", "n1") }, action: Promote{}, reason: PausedPromotes,
+			check: wants(Promote{From: 1, Timeline: 2, Until: base().Memory.Lease.Deadline})},
 		{name: "1.23.7 a failed promotion is repeated once per period", change: func(o *Observation) {
 			paused3(o)
 			o.PG.Row.InRecovery = true

@@ -225,7 +225,7 @@ func TestPromoteCluster(t *testing.T) {
 			removed(o)
 			o.Leash.Armed = myEpoch
 			o.DCS.Cluster.Status.Beat.Next = 4
-		}, action: Promote{}, reason: LeaderPromotes, check: wants(Promote{From: 3, Timeline: 4})},
+		}, action: Promote{}, reason: LeaderPromotes, check: wants(Promote{From: 3, Timeline: 4, Until: base().Memory.Lease.Deadline})},
 		{name: "S2 not behind what this cluster once had", change: func(o *Observation) {
 			removed(o)
 			o.Leash.Armed = myEpoch

@@ -193,7 +193,7 @@ func promote(o *Observation) Decision {
 	}
 	m.Rewind, m.RewindFor = RewindIdle, m.Lease.Epoch
 	m.Promoting = true
-	return o.begin(Promote{From: o.PG.Row.Timeline, Timeline: o.nextTimeline()}, LeaderPromotes)
+	return o.begin(Promote{From: o.PG.Row.Timeline, Timeline: o.nextTimeline(), Until: m.Lease.Deadline}, LeaderPromotes)
 }
 
 // stayPrimary: 1.13 step 3.

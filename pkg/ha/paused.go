@@ -77,7 +77,7 @@ func pausedLeader(o *Observation) Decision {
 				return o.wait(left, LeaderPromoting, o.Op.Error)
 			}
 			o.Memory.Promoting = true
-			return o.begin(Promote{From: o.PG.Row.Timeline, Timeline: o.nextTimeline()}, PausedPromotes)
+			return o.begin(Promote{From: o.PG.Row.Timeline, Timeline: o.nextTimeline(), Until: o.Memory.Lease.Deadline}, PausedPromotes)
 		}
 		return o.then(o.releaseKey(o.ReadOnly()), PausedReleases, "the server was demoted by hand") // 6, H2
 	}

@@ -85,7 +85,7 @@ func TestNoPromotionToAnUnknownNumber(t *testing.T) {
 		st := NextStatus(o, o.Now, o.Memory.Lease.Timing)
 		st.ModRevision = 131
 		o.DCS.Cluster.Status, o.Last.Result, o.Last.Beat = &st, ResultOK, st.Beat.Beat
-		if d := decide(o); d.Action != (Promote{From: o.PG.Row.Timeline, Timeline: st.Beat.Next}) {
+		if d := decide(o); d.Action != (Promote{From: o.PG.Row.Timeline, Timeline: st.Beat.Next, Until: d.Memory.Lease.Deadline}) {
 			t.Errorf("%s, published %+v: %s", name, st.Beat, d.Text("n1"))
 		}
 	}
