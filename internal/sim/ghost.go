@@ -145,6 +145,7 @@ func (g *ghost) start(n *node, primary bool) {
 func (g *ghost) promote(n *node) {
 	l := &n.leash
 	g.lag(n)
+	n.server.unsure = g.back.accepted || g.back.blind(n)
 	if n.settings.Pause || l.doomed == n.server.gen {
 		return // the leash is suspended, and an operator named the node; or it kills the server this moment
 	}
@@ -203,7 +204,7 @@ func (g *ghost) bootstrap(n *node, b *branch) {
 func (g *ghost) newTimeline(n *node, b *branch) {
 	switch old := g.numbers[b.number]; {
 	case old == nil || old == b:
-	case g.back.accepted || g.back.blind(n):
+	case g.back.accepted || g.back.blind(n) || n.server.unsure:
 		g.doubled = true
 	default:
 		g.w.fail("S2", "%s makes timeline %d a second time", n.name, b.number)

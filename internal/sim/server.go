@@ -93,6 +93,9 @@ type server struct {
 	// byHand: somebody started it in pause. unguarded: it was made writable in pause,
 	// or so, and the leash was not armed since.
 	byHand, unguarded bool
+	// unsure: when the promotion began, nobody could know which numbers of timelines
+	// are taken; a disk that hangs may delay its end.
+	unsure bool
 }
 
 func (s *server) writable() bool {
