@@ -209,7 +209,7 @@ func (g *ghost) newTimeline(n *node, b *branch) {
 	default:
 		g.w.fail("S2", "%s makes timeline %d a second time", n.name, b.number)
 	}
-	g.numbers[b.number] = b
+	g.numbers[b.number], n.server.unsure = b, false
 }
 
 // open (S1): a server begins to accept writes. From then on no other may.

@@ -269,7 +269,7 @@ func (s *server) down() {
 	s.proc, s.streaming, s.stopping, s.closed, s.unguarded = ha.ProcessDown, false, false, false, false
 	s.gen++
 	s.n.astray = false
-	s.dying, s.shutdown = false, ha.ShutdownWAL{}
+	s.dying, s.unsure, s.shutdown = false, false, ha.ShutdownWAL{}
 	if s.n.deaf.until > 0 {
 		s.n.cure(&s.n.deaf)
 	}

@@ -425,6 +425,12 @@ func TestSyncElection(t *testing.T) {
 			o.DCS.Cluster.Members = append(o.DCS.Cluster.Members, member("n2", "replica"))
 			o.Peers.Answers = map[string]Peer{"n2": standbyPeer(1000), "n3": standbyPeer(1000)}
 		}, ElectionWins, ""},
+		{"its candidate is no synchronous standby", config.SyncOn, dcs.Sync{Leader: "n1"}, func(o *Observation) {
+			o.DCS.Cluster.Failover = &dcs.Failover{Leader: "n1", Candidate: "n3", ModRevision: 7}
+		}, ElectionWins, ""},
+		{"unless an operator named it and not the leader", config.SyncOn, dcs.Sync{Leader: "n1"}, func(o *Observation) {
+			o.DCS.Cluster.Failover = &dcs.Failover{Candidate: "n3", ModRevision: 7}
+		}, ElectionRefused, "leaving it to the requested candidate"},
 		{"its candidate lacks what I have", config.SyncQuorum, dcs.Sync{Leader: "n2", Quorum: 1, Standbys: []string{"n1", "n3"}}, func(o *Observation) {
 			o.DCS.Cluster.Failover = &dcs.Failover{Leader: "n2", Candidate: "n3", ModRevision: 7}
 			o.Peers.Answers["n3"] = standbyPeer(900)

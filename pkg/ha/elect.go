@@ -288,7 +288,8 @@ func (o *Observation) lostRace() string {
 	case o.unopposed():
 		return ""
 	case pending && f.Candidate != "":
-		if p, ok := o.Peers.Answers[f.Candidate]; ok && p.Limitation() == "" && !o.leftBehind(p) && !o.opposed(p) && !o.unlisted(f.Candidate) && !(limited && o.lags(p.Position, p.Timeline)) && o.DCS.Cluster.Member(f.Candidate) != nil {
+		allowed := f.Leader == "" || o.mayElect(f.Candidate)
+		if p, ok := o.Peers.Answers[f.Candidate]; ok && allowed && p.Limitation() == "" && !o.leftBehind(p) && !o.opposed(p) && !o.unlisted(f.Candidate) && !(limited && o.lags(p.Position, p.Timeline)) && o.DCS.Cluster.Member(f.Candidate) != nil {
 			return "leaving it to the requested candidate " + f.Candidate
 		}
 	}
