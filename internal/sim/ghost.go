@@ -307,7 +307,7 @@ func (g *ghost) pauses() {
 		return
 	}
 	for _, n := range w.nodes { // S8: the agent is well and had the time
-		if n.unguarded() && n.server.writable() && n.well(g.settle()) && w.now > g.resumed+2*g.settle() {
+		if n.unguarded() && n.server.writable() && n.well(g.settle()) && n.slowFacts+g.settle() <= w.now && w.now > g.resumed+2*g.settle() {
 			w.fail("S8", "the leash of %s is not armed %s after the pause", n.name, clock(w.now-g.resumed))
 		}
 	}
