@@ -255,6 +255,11 @@ func TestRestoreOfMine(t *testing.T) {
 				t.Errorf("still %s", d.Memory.ShutdownLSN)
 			}
 		}},
+		{name: "S7 its end is not told while the leash is about to end the server", change: func(o *Observation) {
+			restored1(o, "the archive does not take WAL")
+			o.Now = o.Memory.Lease.StopAt()
+			o.Memory.Lease.Attempt = o.Now.Add(-sec)
+		}, action: Stop{}, reason: DemoteNoLock},
 		{name: "no crash failover while the order is open", change: func(o *Observation) {
 			restored1(o, "")
 			down(o, "in production")

@@ -71,7 +71,7 @@ func (o *Observation) noteRestored() {
 // are right as they are.
 func restoring(o *Observation) (d Decision, ok bool) {
 	r := o.order()
-	if r == nil {
+	if r == nil || o.Memory.Lease.Epoch == 0 && o.leashNear() { // no time is left for what etcd should know
 		return d, false
 	}
 	led, leader := o.DCS.Cluster.Leader != nil, o.DCS.Cluster.LeaderName()

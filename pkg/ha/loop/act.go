@@ -239,7 +239,7 @@ func (l *Loop) put(ctx context.Context, o *ha.Observation, w dcs.Write) error {
 }
 
 // request bounds a write to etcd by the retry budget, and by what is left of a
-// held lease.
+// held lease, or of one that was lost until its leash ends the server.
 func (l *Loop) request(ctx context.Context, o *ha.Observation, do func(context.Context) error) error {
 	budget := o.Settings.RetryTimeout
 	if lease := o.Memory.Lease; lease.Epoch != 0 {
@@ -247,6 +247,8 @@ func (l *Loop) request(ctx context.Context, o *ha.Observation, do func(context.C
 		if o.PG.Process != ha.ProcessDown && bound(o) { // which may have to stop
 			budget = min(budget, max(lease.StopAt().Sub(l.Now()), lateTimeout))
 		}
+	} else if o.Leash.Binds() && !o.ReadOnly() {
+		budget = min(budget, max(o.Leash.Deadline.Sub(l.Now())-shortestStop, lateTimeout))
 	}
 	ctx, cancel := l.Timeout(ctx, budget)
 	defer cancel()

@@ -36,21 +36,24 @@ func TestLookTimeout(t *testing.T) {
 func TestRequestTimeout(t *testing.T) {
 	for name, test := range map[string]struct {
 		lease  ha.Lease
+		leash  ha.Leash
 		server ha.Process
 		want   time.Duration
 	}{
-		"nobody leads here":                {ha.Lease{}, ha.ProcessRunning, 10 * time.Second},
-		"a round is due":                   {ha.Lease{Epoch: 7, Deadline: 20_000_000_000}, ha.ProcessRunning, 500 * time.Millisecond},
-		"a round is due, the stop is near": {ha.Lease{Epoch: 7, Deadline: 300_000_000}, ha.ProcessRunning, 300 * time.Millisecond},
-		"the stop instant has come":        {ha.Lease{Epoch: 7}, ha.ProcessRunning, lateTimeout},
-		"nothing is left to stop":          {ha.Lease{Epoch: 7}, ha.ProcessDown, 500 * time.Millisecond},
+		"nobody leads here":                {ha.Lease{}, ha.Leash{}, ha.ProcessRunning, 10 * time.Second},
+		"a round is due":                   {ha.Lease{Epoch: 7, Deadline: 20_000_000_000}, ha.Leash{}, ha.ProcessRunning, 500 * time.Millisecond},
+		"a round is due, the stop is near": {ha.Lease{Epoch: 7, Deadline: 300_000_000}, ha.Leash{}, ha.ProcessRunning, 300 * time.Millisecond},
+		"the stop instant has come":        {ha.Lease{Epoch: 7}, ha.Leash{}, ha.ProcessRunning, lateTimeout},
+		"nothing is left to stop":          {ha.Lease{Epoch: 7}, ha.Leash{}, ha.ProcessDown, 500 * time.Millisecond},
+		"the lease is lost":                {ha.Lease{}, ha.Leash{Armed: 7, Deadline: 1_400_000_000}, ha.ProcessRunning, 400 * time.Millisecond},
+		"lost, and nothing runs any more":  {ha.Lease{}, ha.Leash{Armed: 7, Deadline: 1_400_000_000}, ha.ProcessDown, 10 * time.Second},
 	} {
 		var got time.Duration
 		l := &Loop{Options: Options{Now: func() ha.Instant { return 0 }, Timeout: func(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 			got = d
 			return ctx, func() {}
 		}}}
-		_ = l.request(t.Context(), &ha.Observation{Settings: ha.Settings{RetryTimeout: 10 * time.Second}, Memory: ha.Memory{Lease: test.lease}, PG: ha.Postgres{Process: test.server}}, func(context.Context) error { return nil })
+		_ = l.request(t.Context(), &ha.Observation{Settings: ha.Settings{RetryTimeout: 10 * time.Second}, Memory: ha.Memory{Lease: test.lease}, Leash: test.leash, PG: ha.Postgres{Process: test.server}}, func(context.Context) error { return nil })
 		if got != test.want {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
 		}
