@@ -71,7 +71,7 @@ func (o *Observation) noteFailsafe() {
 	if o.DCS.Fresh && m.FailsafeSent.Members != nil && o.DCS.Cluster.ModRevision(dcs.KeyFailsafe) != m.FailsafeSent.Revision {
 		m.FailsafeSent = FailsafeWrite{} // whatever was under way has arrived, or never will
 	}
-	if f.Complete && !f.Running && m.Lease.Epoch != 0 && f.Epoch == m.Lease.Epoch && f.Sent > m.Lease.Agreed {
+	if f.Complete && !f.Running && m.Lease.Epoch != 0 && f.Epoch == m.Lease.Epoch && f.Sent > max(m.Lease.Agreed, m.Lease.Renewed) { // what etcd confirmed since is the newer word, and timing
 		m.Lease = m.Lease.Agree(f.Sent, f.Timing)
 	}
 	if _, renew := o.Last.Action.(Renew); renew && m.Lease.Agreed > m.Lease.Renewed {

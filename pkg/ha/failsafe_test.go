@@ -146,6 +146,17 @@ func TestFailsafeExtends(t *testing.T) {
 	}
 }
 
+// TestFailsafeBeforeARound: what the members agreed to before etcd confirmed the leadership
+// again is over, and so is its timing: a longer stop would end the new lease at once.
+func TestFailsafeBeforeARound(t *testing.T) {
+	o := base()
+	agreedRound(o, -10*sec)
+	o.Failsafe.Timing, _ = NewTiming(60*sec, 10*sec, 10*sec)
+	if d := decide(o); d.Memory.Lease != o.Memory.Lease {
+		t.Errorf("%s: the lease became %+v", d.Reason, d.Memory.Lease)
+	}
+}
+
 // TestFailsafeTTL: the lease time in force when the question left counts, and
 // what was agreed to is announced as long as it binds.
 func TestFailsafeTTL(t *testing.T) {
