@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"github.com/pgha/pgha/pkg/dcs"
 	"github.com/pgha/pgha/pkg/postgres/wal"
 )
@@ -39,9 +41,10 @@ func (g *ghost) noteSync() {
 		g.w.fail("S5", "/sync cannot be read: %s", kv.Value)
 		return
 	}
+	old := g.sync.key != nil && g.back.id != 0 && slices.Equal(g.sync.key.Encode(), kv.Value) // what an etcd that went back has, written again before all else
 	g.sync.key, g.sync.revision, g.touched = s, kv.ModRevision, true
 	g.w.trace(nil, "ETCD: /sync is %s", kv.Value)
-	if n := g.w.node(s.Leader); n != nil && g.w.conf.Mode != "" && !g.back.stale(kv.ModRevision) {
+	if n := g.w.node(s.Leader); n != nil && g.w.conf.Mode != "" && !g.back.stale(kv.ModRevision) && !old {
 		g.sync.noted[n.index] = true
 	}
 }

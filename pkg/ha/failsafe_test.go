@@ -150,7 +150,7 @@ func TestFailsafeExtends(t *testing.T) {
 // again is over, and so is its timing: a longer stop would end the new lease at once.
 func TestFailsafeBeforeARound(t *testing.T) {
 	o := base()
-	agreedRound(o, -10*sec)
+	agreedRound(o, 2*sec) // the lease was renewed a second ago
 	o.Failsafe.Timing, _ = NewTiming(60*sec, 10*sec, 10*sec)
 	if d := decide(o); d.Memory.Lease != o.Memory.Lease {
 		t.Errorf("%s: the lease became %+v", d.Reason, d.Memory.Lease)
