@@ -48,7 +48,7 @@ var Mutants = []Mutant{
 	{"M11", "promotion before the leash confirmed", []string{"S6", "S8", "S1"}, nil, false, false, 5},
 	{"M12", "the leash forgets the epoch that it killed for", []string{"S8"}, []string{"agent hang", "agent crash"}, false, false, 10},
 	{"M13", "the leash kills the postmaster only", []string{"S8", "S1"}, []string{"agent hang", "agent crash"}, false, false, 5},
-	{"M14", "maximum_lag_on_failover is ignored", []string{"S4"}, []string{"cut streams", "power", "agent crash"}, false, false, 5},
+	{"M14", "maximum_lag_on_failover is ignored", []string{"S4"}, []string{"cut streams", "agent hang"}, false, false, 5},
 	{"M15", "the timelines of /history and of the beat are ignored", []string{"S2"}, []string{"failover", "cut all", "agent crash"}, false, false, 10},
 	{"M16", "rewind before the checkpoint of the new primary", []string{"S13"}, []string{"server crash", "power", "agent crash"}, false, false, 10},
 	{"M17", "a directory with a marker is taken for a whole one", []string{"S9"}, []string{"trap", "power"}, false, false, 5},

@@ -53,6 +53,14 @@ func TestElectionInNewEtcd(t *testing.T) {
 			answered(o, on(4, 1000), Peer{})
 			o.Memory.Seen.Stale = 0
 		}, action: Claim{}, reason: ElectionWins},
+		{name: "the claim of a bootstrap that etcd went back to is nobody's any more", change: func(o *Observation) {
+			unledEtcd(o)
+			o.DCS.Cluster.Initialize = &dcs.Initialize{ModRevision: 190}
+		}, action: WriteInitialize{}, reason: ClaimsInitialize},
+		{name: "one that was made since is", change: func(o *Observation) {
+			unledEtcd(o)
+			o.DCS.Cluster.Initialize = &dcs.Initialize{ModRevision: 201}
+		}, reason: ElectionRefused},
 		{name: "somebody deleted /status", change: func(o *Observation) {
 			unledEtcd(o)
 			answered(o, on(4, 1000), Peer{})

@@ -134,10 +134,12 @@ func (o *Observation) others() bool {
 	return false
 }
 
-// claimsInitialize: row E5, for a directory older than the cluster's keys.
+// claimsInitialize: row E5, for a directory older than the cluster's keys. The claim
+// of a bootstrap that etcd went back to is nobody's any more.
 func (o *Observation) claimsInitialize() bool {
 	i := o.DCS.Cluster.Initialize
-	return (i == nil || i.SystemID != "" && !dcs.InitializeValid(i.SystemID)) && dcs.InitializeValid(o.PG.SystemID)
+	free := i == nil || i.SystemID != "" && !dcs.InitializeValid(i.SystemID) || i.SystemID == "" && i.ModRevision <= o.Memory.Seen.Stale
+	return free && dcs.InitializeValid(o.PG.SystemID)
 }
 
 func (o *Observation) claimInitialize() Decision {
