@@ -513,3 +513,35 @@ func TestHoldIsVerifiedLate(t *testing.T) {
 		t.Errorf("once the vector is there: %s", text)
 	}
 }
+
+// TestSweepWithoutFiles: a leash that cannot open anything, /proc neither, kills the
+// postmaster by what it holds already.
+func TestSweepWithoutFiles(t *testing.T) {
+	fd := -1
+	cmd := exec.Command("sleep", "60")
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &fd}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{pid: cmd.Process.Pid, pidfd: fd, killed: map[procKey]bool{}}
+	none := unix.Rlimit{Cur: 0, Max: limit.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	done, err := s.pass(Now())
+	if e := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); e != nil {
+		t.Fatal(e)
+	}
+	if done || err == nil {
+		t.Errorf("done %v, error %v", done, err)
+	}
+	late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill(); t.Error("it lived on") })
+	defer late.Stop()
+	if err := cmd.Wait(); cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("it ended with %v", err)
+	}
+}

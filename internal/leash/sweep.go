@@ -23,10 +23,7 @@ func (s *server) pass(now int64) (done bool, err error) {
 	if !s.exited {
 		_ = s.signal(unix.SIGSTOP) // no new children (P5); it may be gone, then nothing to stop
 	}
-	all, err := processes()
-	if err != nil {
-		return false, err
-	}
+	all, err := processes() // nobody where that fails: the postmaster goes all the same, and its children see that
 	left := 0
 	for _, p := range all {
 		if p.dead() || !s.owns(all, p) {
@@ -48,7 +45,7 @@ func (s *server) pass(now int64) (done bool, err error) {
 			s.killed[procKey{pid: s.pid}] = true
 		}
 	}
-	if left == 0 && s.detached() {
+	if left == 0 && err == nil && s.detached() {
 		s.quiet++
 	} else {
 		s.quiet = 0

@@ -47,6 +47,10 @@ type Result struct {
 	Mode    string `json:"mode"`
 	Profile string `json:"profile"`
 
+	// Date is the day of the run, Slack the factor on what a busy machine may take; 0: one.
+	Date  string  `json:"date,omitempty"`
+	Slack float64 `json:"slack,omitempty"`
+
 	Verdict Verdict `json:"verdict"`
 	// Notes say why a row was skipped, or what was not as expected.
 	Notes []string `json:"notes,omitempty"`
@@ -235,6 +239,9 @@ func cell(r Result) string {
 	text := fmt.Sprintf("gap %d ms, overlap %d ms, lost %s of %d rows", r.GapMS, max(r.OverlapMS, r.RoleOverlapMS), lost, r.Acked)
 	for _, f := range r.Figures {
 		text += ", " + f.String()
+	}
+	if r.Slack > 1 {
+		text += fmt.Sprintf(" (limits stretched %g times)", r.Slack)
 	}
 	if r.Verdict == Unexpected {
 		text += "; **" + string(r.Verdict) + "**: " + notes

@@ -26,7 +26,7 @@ func TestPauseSuspendsTheLeash(t *testing.T) {
 	}
 	_, offset := r.AgentLog(r.leader, 0)
 	r.patch(object{"pause": true})
-	says(offset, "PAUSE: suspending the leash")
+	says(offset, "suspend the cluster is paused") // the leash itself: the agent says so before it asks
 
 	began := lab.Boottime()
 	r.must(r.Signal(r.leader, lab.Agent, syscall.SIGSTOP))
