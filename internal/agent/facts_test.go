@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgha/pgha/pkg/config"
 	"github.com/pgha/pgha/pkg/ha"
+	"github.com/pgha/pgha/pkg/postgres"
 )
 
 // standing is a guardian that knows whether a server runs, and no more.
@@ -49,5 +50,13 @@ func TestFactsThatNeverCame(t *testing.T) {
 		if n.forgetDisk(); !n.Facts(late).Old { // as one does at its end
 			t.Errorf("%s: an operation has ended since, and it is not told", c.name)
 		}
+	}
+}
+
+// What a standby was sent, and what it confirmed, decides whom commits wait for.
+func TestReplicationRow(t *testing.T) {
+	got := row(&postgres.Status{Replication: []postgres.Replica{{SentLSN: 4, WriteLSN: 3, FlushLSN: 2, ReplayLSN: 1}}}).Replication
+	if want := (ha.Replication{SentLSN: 4, WriteLSN: 3, FlushLSN: 2, ReplayLSN: 1}); len(got) != 1 || got[0] != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

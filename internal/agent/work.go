@@ -62,7 +62,7 @@ func (n *node) Do(ctx context.Context, a ha.Action, progress func(method string,
 // promote asks the operator's pre_promote first.
 func (n *node) promote(ctx context.Context, a ha.Promote) (ha.Operation, error) {
 	if n.now() >= a.Until {
-		return ha.Operation{}, errors.New("promote: the leadership ended before it began")
+		return ha.Operation{}, errors.New("promote: not begun, because the leadership that it was decided under has ended; was this agent stopped meanwhile?")
 	}
 	if names := n.unready.names(); len(names) > 0 {
 		n.log.Warn("logical slots that the primary was not seen to keep rows of catalogs for: their consumers may fail", "slots", strings.Join(names, ", "))

@@ -11,7 +11,7 @@ import (
 // leash would end that server.
 func TestLatePromotion(t *testing.T) {
 	n := &node{now: func() ha.Instant { return 100 }} // whose server must not be touched
-	if _, err := n.promote(t.Context(), ha.Promote{From: 1, Timeline: 2, Until: 100}); err == nil || !strings.Contains(err.Error(), "leadership ended") {
+	if _, err := n.promote(t.Context(), ha.Promote{From: 1, Timeline: 2, Until: 100}); err == nil || !strings.Contains(err.Error(), "not begun") {
 		t.Errorf("%v", err)
 	}
 }

@@ -230,8 +230,8 @@ func (g *ghost) open(n *node) {
 		g.beside = g.w.now + int64(max(g.w.plan.Config.TTL, n.settings.TTL))*sec
 	}
 	g.kept(n)
-	if key := g.sync.key; n.settings.Pause && (key != nil && key.Leader != n.name || g.w.leaderName() != n.name) {
-		g.sync.noted[n.index] = false // in a pause /sync is left as it is, and a hand may start one beside the leader
+	if n.settings.Pause && g.w.leaderName() != n.name {
+		g.sync.noted[n.index] = false // a hand may start one beside the leader
 	}
 	g.newest, g.touched = n, true
 	n.server.unguarded = n.leash.armed == 0 && (g.w.conf.Pause || n.settings.Pause || n.server.byHand)

@@ -40,8 +40,7 @@ var Mutants = []Mutant{
 	{"M3", "no hold-off", []string{"S1", "S14"}, []string{"early revoke", "agent hang", "cut etcd"}, false, false, 10},
 	{"M4", "claim without the compare of /status", []string{"S1", "S14"}, []string{"slow watch", "early revoke", "switchover"}, false, false, 20},
 	{"M6", "WAL positions are read without a freeze", []string{"S3"}, []string{"pause", "agent crash", "agent hang", "cut etcd", "leash hangs"}, false, true, 20},
-	// In quorum mode few schedules are left that show it: who lost a fellow has to catch up anew.
-	{"M7", "a freeze is answered before the WAL receiver has ended", []string{"S3"}, []string{"pause", "agent crash", "agent hang", "cut etcd", "leash hangs"}, false, true, 60},
+	{"M7", "a freeze is answered before the WAL receiver has ended", []string{"S3"}, []string{"pause", "agent hang", "leash hangs"}, false, true, 20},
 	{"M8", "the server stops waiting for a standby before it has left /sync", []string{"S5", "S3"}, []string{"cut streams", "power", "sync mode"}, false, true, 5},
 	{"M9", "a standby enters /sync before the server waits for it", []string{"S5", "S3"}, []string{"cut streams", "power", "sync mode"}, false, true, 5},
 	{"M10", "/history is written without the epoch", []string{"S10"}, []string{"switchover"}, false, false, 20},

@@ -90,9 +90,10 @@ type server struct {
 	crashed   bool
 	// orphans is until when backends of a dead postmaster go on (safety P1).
 	orphans int64
-	// byHand: somebody started it in pause. unguarded: it was made writable in pause,
-	// or so, and the leash was not armed since.
-	byHand, unguarded bool
+	byHand  bool // somebody started it, in pause
+	// unguarded: it was made writable in pause or by that hand, and the leash was not
+	// armed since.
+	unguarded bool
 	// unsure: when the promotion began, nobody could know which numbers of timelines
 	// are taken; a disk that hangs may delay its end.
 	unsure bool

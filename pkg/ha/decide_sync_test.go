@@ -260,9 +260,13 @@ func TestSilentSyncStandby(t *testing.T) {
 			if got := serve(t, o); got != LeaderNoAction.String() || len(o.Memory.Sync.Unheard) != 1 {
 				t.Fatalf("%s, not heard: %v", got, o.Memory.Sync.Unheard)
 			}
-			if d := decide(o); d.Wait != o.patience() {
-				t.Errorf("looks again after %s, want %s", d.Wait, o.patience())
+			for _, paused := range []bool{false, true} {
+				o.Settings.Pause, o.Leash.Suspended = paused, paused
+				if d := decide(o); d.Wait != o.patience() {
+					t.Errorf("paused %v: looks again after %s, want %s", paused, d.Wait, o.patience())
+				}
 			}
+			o.Settings.Pause, o.Leash.Suspended = false, false
 			o.Memory.Sync.Unheard[0].since = o.Now.Add(-o.patience())
 			if c.later != nil {
 				c.later(o)
@@ -303,6 +307,17 @@ func standing(o *Observation, names string, voters ...string) {
 	o.PG.Row.SyncNames = names
 	applySyncStates(o)
 	o.DCS.Cluster.Sync.Standbys = voters
+}
+
+// In pause, too, standbys that are catching up are looked at soon.
+func TestPausedSyncSettles(t *testing.T) {
+	o := inSyncMode(config.SyncOn)
+	paused3(o)
+	o.PG.Row.Replication = []Replication{streamer("n2", 900)}
+	standing(o, "n2")
+	if d := decide(o); d.Reason != PausedNoAction || d.Wait != syncLook {
+		t.Errorf("%s, looks again after %s", d.Text("n1"), d.Wait)
+	}
 }
 
 // TestSyncPromotion: what is set before a standby becomes a primary.

@@ -44,6 +44,12 @@ type Promise struct {
 	Until  Instant // 0: none
 }
 
+// Binds tells whether the promise holds; freed is the leader who is owed nothing any
+// more, "" nobody.
+func (p Promise) Binds(now Instant, freed string) bool {
+	return now < p.Until && (freed == "" || freed != p.Leader)
+}
+
 // FailsafeWrite is the value of /failsafe that was last sent and is not known
 // to be in the snapshot yet.
 type FailsafeWrite struct {
@@ -167,7 +173,7 @@ func (o *Observation) writeFailsafe() (Decision, bool) {
 // promised tells whether this node has told another leader to let it be, and
 // that still binds.
 func (o *Observation) promised() bool {
-	return o.Memory.Lease.Epoch == 0 && o.Now < o.Promise.Until && o.Promise.Leader != Freed(o)
+	return o.Memory.Lease.Epoch == 0 && o.Promise.Binds(o.Now, Freed(o))
 }
 
 // Freed is the leader who is owed nothing any more, since the last leadership, which

@@ -213,5 +213,5 @@ func stayPrimary(o *Observation) Decision {
 	if o.syncSettles() {
 		return o.wait(syncLook, SyncCatchesUp)
 	}
-	return o.watchesSync(o.stays(LeaderNoAction))
+	return o.untilSilent(o.stays(LeaderNoAction))
 }

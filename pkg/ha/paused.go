@@ -31,7 +31,7 @@ func paused(o *Observation) Decision {
 		return o.rest(PausedLeaves, "the server is down")
 	case !o.PG.Known: // 11
 		return o.rest(PausedLeaves, "the server does not answer")
-	case o.mustSuspend(): // B.6: after a round that succeeded under pause
+	case o.mustSuspend(): // B.6
 		return o.then(SuspendLeash{}, PausedSuspends)
 	case mine:
 		return pausedLeader(o)
@@ -96,7 +96,11 @@ func pausedLeader(o *Observation) Decision {
 	if plan, stale := o.slotPlan(); stale { // 16
 		return o.then(plan, LeaderSlots)
 	}
-	return o.watchesSync(o.rest(PausedNoAction, ", the leader with the lock"))
+	const why = ", the leader with the lock"
+	if o.syncSettles() {
+		return o.wait(syncLook, PausedNoAction, why)
+	}
+	return o.untilSilent(o.rest(PausedNoAction, why))
 }
 
 func pausedLeaderless(o *Observation) Decision {

@@ -41,11 +41,12 @@ type SyncMemory struct {
 }
 
 // unheard is a standby that says since an instant that it has written up to here,
-// and was sent more.
+// and was sent more. Duty: commits wait for it.
 type unheard struct {
 	name  string
 	wrote wal.LSN
 	since Instant
+	duty  bool
 }
 
 // noteUnheard takes in who has confirmed what was sent to him.
@@ -57,10 +58,10 @@ func (o *Observation) noteUnheard() {
 		if r.ApplicationName == nil || r.SentLSN <= r.WriteLSN {
 			continue
 		}
-		now := unheard{*r.ApplicationName, r.WriteLSN, o.Now}
+		now := unheard{name: *r.ApplicationName, wrote: r.WriteLSN, since: o.Now, duty: r.SyncState != nil && *r.SyncState == "sync"}
 		for _, u := range before {
 			if u.name == now.name && u.wrote == now.wrote {
-				now = u
+				now.since = u.since
 			}
 		}
 		o.Memory.Sync.Unheard = append(o.Memory.Sync.Unheard, now)
@@ -82,24 +83,19 @@ func (o *Observation) silent(application string) bool {
 	})
 }
 
-// doubtful tells when to look again at a synchronous standby that may be silent,
-// where another one could take its place.
-func (o *Observation) doubtful() (left time.Duration, ok bool) {
-	if o.Settings.Sync.Mode != config.SyncOn || len(o.Memory.Sync.Unheard) == 0 || len(o.PG.Row.Replication) <= o.Settings.Sync.Count {
-		return 0, false
+// untilSilent shortens what a leader with nothing to do waits, so that it looks again
+// at a standby that is not heard of when the patience ends, where another one could
+// take its place.
+func (o *Observation) untilSilent(d Decision) Decision {
+	if o.Settings.Sync.Mode != config.SyncOn || len(o.PG.Row.Replication) <= o.Settings.Sync.Count {
+		return d
 	}
-	for i := range o.PG.Row.Replication {
-		r := &o.PG.Row.Replication[i]
-		if r.ApplicationName == nil || r.SyncState == nil || *r.SyncState != "sync" {
-			continue
-		}
-		for _, u := range o.Memory.Sync.Unheard {
-			if wait := u.since.Add(o.patience()).Sub(o.Now); u.name == *r.ApplicationName && wait > 0 && (!ok || wait < left) {
-				left, ok = wait, true
-			}
+	for _, u := range o.Memory.Sync.Unheard {
+		if left := u.since.Add(o.patience()).Sub(o.Now); u.duty && left > 0 {
+			d.Wait = min(d.Wait, left)
 		}
 	}
-	return left, ok
+	return d
 }
 
 // noteSync takes in how far the standbys are.
@@ -432,18 +428,6 @@ func (o *Observation) syncSettles() bool {
 	}
 	active, caught := o.syncPicked()
 	return !active.equal(caught) || o.justAlone()
-}
-
-// watchesSync makes a leader that has nothing to do look again in time at standbys
-// that are catching up, or may be silent.
-func (o *Observation) watchesSync(d Decision) Decision {
-	if o.syncSettles() {
-		d.Wait = min(d.Wait, syncLook)
-	}
-	if left, doubt := o.doubtful(); doubt {
-		d.Wait = min(d.Wait, left)
-	}
-	return d
 }
 
 // syncLook is the pause between looks at standbys that are catching up.

@@ -57,7 +57,7 @@ func TestStandby(t *testing.T) {
 	primary, err := a.Status(ctx)
 	must(t, err)
 	if len(primary.Replication) != 1 || *primary.Replication[0].Application != "b" || *primary.Replication[0].State != "streaming" ||
-		*primary.Replication[0].ClientAddr != "127.0.0.1" || primary.Replication[0].FlushLSN == 0 {
+		*primary.Replication[0].ClientAddr != "127.0.0.1" || primary.Replication[0].FlushLSN == 0 || primary.Replication[0].SentLSN < primary.Replication[0].FlushLSN {
 		t.Errorf("replication rows: %+v", primary.Replication)
 	}
 	if len(primary.Slots) != 2 {

@@ -148,7 +148,7 @@ func (c *Client) do(ctx context.Context, method, url string, payload []byte) (in
 	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	req.Header.Set("Cache-Control", noCache) // see noCache
+	req.Header.Set("Cache-Control", noCache)
 	by := c.caller.Load()
 	if by.userAgent != "" {
 		req.Header.Set("User-Agent", by.userAgent)

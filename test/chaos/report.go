@@ -47,7 +47,7 @@ type Result struct {
 	Mode    string `json:"mode"`
 	Profile string `json:"profile"`
 
-	// Date is the day of the run, Slack the factor on what a busy machine may take; 0: one.
+	// Date is the day of the run, Slack the factor on what a busy machine may take; not noted of earlier runs.
 	Date  string  `json:"date,omitempty"`
 	Slack float64 `json:"slack,omitempty"`
 

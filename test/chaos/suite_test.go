@@ -201,10 +201,7 @@ func (c *campaign) run(t *testing.T, kept *store, wanted []string) []Result {
 	}
 	var out []Result
 	for _, r := range allRows() {
-		res := Result{Row: r.id, Title: r.title, Expect: r.expect, Peer: c.peer, Mode: c.mode, Profile: c.profile.name, Date: time.Now().Format(time.DateOnly)}
-		if *slackFlag != 1 {
-			res.Slack = *slackFlag
-		}
+		res := Result{Row: r.id, Title: r.title, Expect: r.expect, Peer: c.peer, Mode: c.mode, Profile: c.profile.name, Date: time.Now().Format(time.DateOnly), Slack: *slackFlag}
 		if wanted != nil && !slices.Contains(wanted, r.id) || !c.pick(r) || *resumeFlag && kept.has(res) {
 			continue
 		}

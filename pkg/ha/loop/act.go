@@ -241,14 +241,13 @@ func (l *Loop) put(ctx context.Context, o *ha.Observation, w dcs.Write) error {
 // request bounds a write to etcd by the retry budget, and by what is left of a
 // held lease, or of one that was lost until its leash ends the server.
 func (l *Loop) request(ctx context.Context, o *ha.Observation, do func(context.Context) error) error {
-	budget := o.Settings.RetryTimeout
-	if lease := o.Memory.Lease; lease.Epoch != 0 {
+	budget, lease, stops := o.Settings.RetryTimeout, o.Memory.Lease, !o.ReadOnly()
+	if lease.Epoch != 0 {
 		budget = min(budget, max(lease.NextLook(l.Now(), budget), 500*time.Millisecond))
-		if o.PG.Process != ha.ProcessDown && bound(o) { // which may have to stop
-			budget = min(budget, max(lease.StopAt().Sub(l.Now()), lateTimeout))
-		}
-	} else if o.Leash.Binds() && !o.ReadOnly() {
-		budget = min(budget, max(o.Leash.Deadline.Sub(l.Now())-shortestStop, lateTimeout))
+		stops = o.PG.Process != ha.ProcessDown && bound(o)
+	}
+	if stops {
+		budget = beforeStop(l.Now(), lease, &o.Leash, budget, lateTimeout)
 	}
 	ctx, cancel := l.Timeout(ctx, budget)
 	defer cancel()

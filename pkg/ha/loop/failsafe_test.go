@@ -175,6 +175,7 @@ func TestPromises(t *testing.T) {
 func TestPromiseForAnEndedLeadership(t *testing.T) {
 	p := &Promises{open: true}
 	p.Accept("n2", 100)
+	p.Accept("n3", 60) // who is freed by nothing that ends
 	if p.close(50, "") || p.close(50, "n3") || !p.close(50, "n2") || p.newest() != (ha.Promise{}) || p.Accept("n2", 200) {
 		t.Errorf("%+v", p)
 	}

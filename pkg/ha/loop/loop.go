@@ -235,7 +235,7 @@ func (l *Loop) factsTimeout(now ha.Instant) time.Duration {
 	const least, round = 200 * time.Millisecond, 100 * time.Millisecond
 	switch lease := l.memory.Lease; {
 	case lease.Epoch == 0:
-		return l.beforeStop(now, time.Second, least)
+		return beforeStop(now, lease, &l.seen.Leash, time.Second, least)
 	case lease.Due(now), !lease.Held(now.Add(time.Second)):
 		return least
 	default:
@@ -331,16 +331,17 @@ func (l *Loop) snapshot(ctx context.Context) (*dcs.Cluster, error) {
 }
 
 func (l *Loop) lookTimeout() time.Duration {
+	most := time.Second
 	if !l.reread || l.memory.Lease.Epoch == 0 && l.seen.Leash.Binds() {
-		return l.beforeStop(l.Now(), snapshotTimeout, lateTimeout)
+		most = snapshotTimeout
 	}
-	return l.beforeStop(l.Now(), time.Second, lateTimeout)
+	return beforeStop(l.Now(), l.memory.Lease, &l.seen.Leash, most, lateTimeout)
 }
 
 // beforeStop shortens a wait, but not below least, that would take up time in which the
 // server may have to stop in good order: of its lease, or before its leash acts.
-func (l *Loop) beforeStop(now ha.Instant, most, least time.Duration) time.Duration {
-	switch lease, leash := l.memory.Lease, l.seen.Leash; { // the leash as of the turn before
+func beforeStop(now ha.Instant, lease ha.Lease, leash *ha.Leash, most, least time.Duration) time.Duration {
+	switch {
 	case lease.Epoch != 0:
 		return min(most, max(lease.StopAt().Sub(now), least))
 	case leash.Binds():

@@ -236,44 +236,35 @@ func TestQuietMember(t *testing.T) {
 	})
 }
 
-// A member in quarantine hears of a leader that is idle, once for each of its keys.
+// An idle leader says once more what it is to whoever does not count on words from
+// before: a member in quarantine, and everybody after it took its key anew.
 func TestDoubtedLeader(t *testing.T) {
-	bubble(t, func(t *testing.T, r *rig) {
-		r.step(t)
-		time.Sleep(10 * time.Second)
-		r.step(t)
-		before := r.store.counts[mem.OpPutMember]
-		r.put("members/n2", string((&dcs.Member{Name: "n2", State: "running", Role: "replica", Quarantine: "x"}).Encode()))
-		for range 5 {
-			time.Sleep(10 * time.Second)
-			r.step(t)
-		}
-		if n := r.store.counts[mem.OpPutMember] - before; n != 1 {
-			t.Errorf("%d writes of the leader's member key, want 1", n)
-		}
-	})
-}
-
-// A leader that took its key anew says once more what it is: words from before count for little.
-func TestReclaimerTellsAnew(t *testing.T) {
-	bubble(t, func(t *testing.T, r *rig) {
-		r.step(t)
-		time.Sleep(10 * time.Second)
-		r.step(t)
-		before := r.store.counts[mem.OpPutMember]
-		r.srv.Delete(base + "/leader")
-		for range 5 {
-			r.step(t)
-			time.Sleep(10 * time.Second)
-		}
-		leader, led := r.srv.Get(base + "/leader")
-		if key, there := r.srv.Get(base + "/members/n1"); !led || !there || key.ModRevision < leader.CreateRevision {
-			t.Errorf("the member key %+v is older than the leader key %+v", key, leader)
-		}
-		if n := r.store.counts[mem.OpPutMember] - before; n != 1 {
-			t.Errorf("%d writes of the leader's member key, want 1", n)
-		}
-	})
+	for name, doubt := range map[string]func(r *rig){
+		"a member in quarantine": func(r *rig) {
+			r.put("members/n2", string((&dcs.Member{Name: "n2", State: "running", Role: "replica", Quarantine: "x"}).Encode()))
+		},
+		"the key was taken anew": func(r *rig) { r.srv.Delete(base + "/leader") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, r *rig) {
+				r.step(t)
+				time.Sleep(10 * time.Second)
+				r.step(t)
+				before, old := r.store.counts[mem.OpPutMember], r.srv.Revision()
+				doubt(r)
+				for range 5 {
+					r.step(t)
+					time.Sleep(10 * time.Second)
+				}
+				if key, _ := r.srv.Get(base + "/members/n1"); key.ModRevision <= old+1 {
+					t.Errorf("the member key of revision %d is no newer than the doubt, %d", key.ModRevision, old+1)
+				}
+				if n := r.store.counts[mem.OpPutMember] - before; n != 1 {
+					t.Errorf("%d writes of the leader's member key, want 1", n)
+				}
+			})
+		})
+	}
 }
 
 // A request that was given up long ago arrives after all, and says what is over.

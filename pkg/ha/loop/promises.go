@@ -34,7 +34,9 @@ func (p *Promises) Accept(leader string, until ha.Instant) bool {
 	if !p.open {
 		return false
 	}
-	p.last = ha.Promise{Leader: leader, Until: max(until, p.last.Until)}
+	if until > p.last.Until { // a longer one covers it, and ends with its own leader
+		p.last = ha.Promise{Leader: leader, Until: until}
+	}
 	return true
 }
 
@@ -59,14 +61,14 @@ func (p *Promises) set(open bool) {
 }
 
 // close ends the giving of promises before the leadership is claimed. It refuses
-// while one binds, unless it was given to the leader whose leadership is over.
-func (p *Promises) close(now ha.Instant, over string) bool {
+// while one binds; freed is the leader who is owed nothing any more.
+func (p *Promises) close(now ha.Instant, freed string) bool {
 	if p == nil {
 		return true
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now < p.last.Until && p.last.Leader != over {
+	if p.last.Binds(now, freed) {
 		return false
 	}
 	p.open, p.last = false, ha.Promise{}
